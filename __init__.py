@@ -1,0 +1,1 @@
+"""The repository root mirrors the package: engine, parsers, compat."""

@@ -1,0 +1,1 @@
+"""What users and tool chains see: the command line and the files other programs read."""

@@ -1,0 +1,1 @@
+"""NONMEM output files."""

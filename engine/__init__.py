@@ -1,0 +1,1 @@
+"""The engine: model IR, decoder, objectives, estimation methods and their results."""

@@ -1,0 +1,1 @@
+"""Event tables and padded batches made from a data set."""

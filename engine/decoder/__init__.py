@@ -1,0 +1,1 @@
+"""Model IR compiled to predictions: individual parameters, dynamics, observation model."""

@@ -1,0 +1,238 @@
+"""The result of a run: estimates, likelihoods, uncertainty, individuals, predictions, selection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .estimate import Estimate
+from .ir.dataset import DataSet
+from .ir.model import Model
+
+Array = NDArray[np.float64]
+StatusCode = Literal["converged", "not_converged", "evaluated", "failed"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a run ended, and what the user can do where it did not end well."""
+
+    code: StatusCode
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One row of the iteration table.
+
+    ``phase`` is one of ``"burn-in"``, ``"annealing"``, ``"main"``, ``"smoothing"``, ``"refinement"``,
+    ``"likelihood"``. ``objective`` is the current objective without constant (-2 ELBO, later -2LL).
+    ``estimate`` follows the run's parameter order of :func:`~.estimate.names` of the *run model*:
+    the user's model plus one theta for every candidate effect (zero where the effect is out).
+    """
+
+    phase: str
+    number: int
+    objective: float
+    estimate: Estimate
+    seconds: float
+    expected_seconds_left: float | None = None
+
+
+Observer = Callable[[Iteration], None]
+
+
+@dataclass(frozen=True)
+class ImportanceLikelihood:
+    """-2 log-likelihood by importance sampling, 2 pi constants included.
+
+    ``value``; its Monte Carlo standard error ``se``; per subject: contribution and effective sample
+    size (both ``"id"``), out of ``draws`` draws each.
+    """
+
+    value: float
+    se: float
+    by_subject: Array
+    ess: Array
+    draws: int
+
+
+@dataclass(frozen=True)
+class LinearisedLikelihood:
+    """-2 log-likelihood by linearisation at the conditional modes, constants included."""
+
+    value: float
+    by_subject: Array
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Standard errors of the population parameters, in the order of :func:`~.estimate.names`.
+
+    ``covariance`` is square over all parameters, rows and columns of fixed ones zero; ``se`` is NaN there.
+    ``eigenvalues`` are those of the correlation matrix of the estimated ones, ascending.
+    ``source`` says how it was computed.
+    """
+
+    covariance: Array
+    se: Array
+    eigenvalues: Array
+    source: str
+
+    @property
+    def condition_number(self) -> float:
+        """Largest over smallest eigenvalue of the correlation matrix."""
+        return float(self.eigenvalues[-1] / self.eigenvalues[0])
+
+
+@dataclass(frozen=True)
+class Individuals:
+    """What is known of each subject's random effects.
+
+    ``ebe`` conditional modes (id eta), ``cond_mean`` (id eta), ``cond_cov`` (id eta eta) of the true
+    posterior by importance samples, ``mu`` (id eta) the typical value of the mu-referenced phi
+    (NaN where an eta has none), ``objective`` (id) contributions to the OFV (no constant).
+    """
+
+    ebe: Array
+    cond_mean: Array
+    cond_cov: Array
+    mu: Array
+    objective: Array
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """Shrinkage in per cent, on the SD and on the variance scale.
+
+    ``eta_*`` from the EBEs, ``ebv_*`` from the conditional variances, ``eps_*`` from IWRES (one per eps).
+    ``etabar``, ``etabar_se``, ``etabar_p``: mean of the EBEs, its standard error, the p-value of zero.
+    """
+
+    eta_sd: Array
+    eta_var: Array
+    ebv_sd: Array
+    ebv_var: Array
+    eps_sd: Array
+    eps_var: Array
+    etabar: Array
+    etabar_se: Array
+    etabar_p: Array
+
+
+Form = Literal["power", "exp", "linear", "cat"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A covariate effect on a mu-referenced parameter.
+
+    It adds beta * x to the parameter's phi, with x = log(c / reference) (``power``),
+    c - reference (``exp``, ``linear``) or 1 where c equals ``level`` (``cat``).
+    """
+
+    parameter: str
+    eta: int  # from 1
+    covariate: str
+    form: Form
+    reference: float
+    level: float | None = None
+
+    def __str__(self) -> str:
+        level = "" if self.level is None else f"={self.level:g}"
+        return f"{self.parameter}~{self.covariate}{level}"
+
+
+@dataclass(frozen=True)
+class EffectResult:
+    """A candidate at the end of the run: whether it is in, its value, what it does to BICc.
+
+    ``theta`` is its number in the final model (None when out); ``bicc_change`` is BICc of the model
+    with this one effect toggled minus the final BICc (positive: the choice was right).
+    """
+
+    effect: Effect
+    selected: bool
+    value: float
+    se: float
+    theta: int | None
+    bicc_change: float
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """An independent proof that the last selection is the global optimum of its L0 problem."""
+
+    solver: str
+    objective: float
+    bound: float
+    agrees: bool
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Covariate selection of one run.
+
+    ``path`` has one row per iteration and one column per candidate (name of :class:`Effect`), holding
+    the coefficient (0 where out), indexed by (phase, iteration).
+    """
+
+    results: tuple[EffectResult, ...]
+    path: pd.DataFrame
+    certificate: Certificate | None
+
+    @property
+    def selected(self) -> tuple[EffectResult, ...]:
+        """The effects of the final model."""
+        return tuple(r for r in self.results if r.selected)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Everything one estimation step produced.
+
+    ``model`` is the final model (chosen effects are thetas and statements of it), ``base_model`` the
+    one that was read. ``method`` is the method that really ran. ``ofv`` has no 2 pi constant and
+    is the importance-sampling -2LL less N log(2 pi). ``table`` has one row per record of ``data`` with
+    every data column, model variable and residual under the names of the output tables.
+    """
+
+    model: Model
+    base_model: Model
+    data: DataSet
+    method: str
+    status: Status
+    estimate: Estimate
+    ofv: float
+    importance: ImportanceLikelihood | None
+    linearised: LinearisedLikelihood | None
+    minus_two_elbo: float | None
+    bicc: float
+    uncertainty: Uncertainty | None
+    individuals: Individuals
+    shrinkage: Shrinkage
+    table: pd.DataFrame
+    history: tuple[Iteration, ...]
+    selection: Selection | None
+    seconds: dict[str, float]
+    seed: int
+    settings: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+    encoder: Any = field(default=None, repr=False)  # trained recognition network, see methods.encoder
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of subjects."""
+        return self.data.n_subjects
+
+    @property
+    def n_observations(self) -> int:
+        """Number of observations."""
+        return self.data.n_observations

@@ -1,0 +1,1 @@
+"""Per-subject problems: posterior modes and Gaussian posteriors."""

@@ -1,0 +1,1 @@
+"""The language-neutral model: frozen values, no torch, no text of any control language."""

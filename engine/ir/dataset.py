@@ -1,0 +1,107 @@
+"""The data set: records by columns, in the order of the file, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .span import Span
+
+Role = Literal[
+    "id",
+    "time",
+    "amt",
+    "rate",
+    "ii",
+    "addl",
+    "ss",
+    "evid",
+    "cmt",
+    "dv",
+    "mdv",
+    "dvid",
+    "covariate",
+    "dropped",
+]
+
+
+@dataclass(frozen=True)
+class InputColumn:
+    """A column of the data file.
+
+    ``name`` is what the output uses, ``aliases`` other names under which the model may call it.
+    """
+
+    name: str
+    role: Role
+    aliases: tuple[str, ...] = ()
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The data source: file as written, and its columns (dropped ones included, in file order)."""
+
+    file: str
+    columns: tuple[InputColumn, ...]
+    span: Span | None = field(default=None, compare=False, repr=False)
+    file_span: Span | None = field(default=None, compare=False, repr=False)
+
+    def resolve(self, name: str) -> InputColumn | None:
+        """Return the kept column called ``name`` (case-insensitive, aliases too), or None."""
+        wanted = name.upper()
+        for column in self.columns:
+            if column.role == "dropped":
+                continue
+            if column.name.upper() == wanted or wanted in (a.upper() for a in column.aliases):
+                return column
+        return None
+
+    def with_role(self, role: Role) -> InputColumn | None:
+        """Return the column that plays ``role``, or None."""
+        return next((c for c in self.columns if c.role == role), None)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Records after all filters, complete in the words of the engine.
+
+    ``values`` maps every kept column name to a float array over records; columns that the file lacks
+    but the engine needs are present too: ``EVID``, ``MDV``, ``AMT``, ``RATE``, ``II``, ``ADDL``, ``SS``,
+    ``CMT`` (0: default compartment) are always filled in ``event`` under these upper-case keys,
+    derived by the rules of the source language. ``event["TIME"]`` is in data units; where the
+    model has no time it counts records.
+
+    ``subject`` is the subject number of each record (from 0, in file order), ``ids`` the ID value of
+    each subject, ``line`` the line of each record in ``path`` (from 1).
+    """
+
+    path: str
+    values: dict[str, NDArray[np.float64]]
+    event: dict[str, NDArray[np.float64]]
+    subject: NDArray[np.int64]
+    ids: NDArray[np.float64]
+    line: NDArray[np.int64]
+
+    @property
+    def n_records(self) -> int:
+        """Number of records."""
+        return len(self.subject)
+
+    @property
+    def n_subjects(self) -> int:
+        """Number of subjects."""
+        return len(self.ids)
+
+    @property
+    def is_observation(self) -> NDArray[np.bool_]:
+        """True where the record holds an observation (EVID 0 and MDV 0)."""
+        return (self.event["EVID"] == 0) & (self.event["MDV"] == 0)
+
+    @property
+    def n_observations(self) -> int:
+        """Number of observation records."""
+        return int(self.is_observation.sum())

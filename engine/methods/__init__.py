@@ -1,0 +1,1 @@
+"""Estimation methods: frozen settings, a state, and one driver."""

@@ -1,0 +1,1 @@
+"""Likelihoods: joint density, importance sampling, linearisation, evidence lower bound."""

@@ -1,0 +1,1 @@
+"""Covariate selection: the L0-penalised regression step and its search."""

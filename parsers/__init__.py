@@ -1,0 +1,1 @@
+"""From the text of a control language to the model IR."""

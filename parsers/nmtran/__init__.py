@@ -1,0 +1,1 @@
+"""NM-TRAN: grammars, syntax, data rules and lowering."""

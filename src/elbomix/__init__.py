@@ -1,0 +1,22 @@
+"""elbomix: drop-in estimation for NONMEM and Monolix models.
+
+``read(path)`` returns a model, ``fit(model, ...)`` a :class:`~elbomix.engine.fit.Fit`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .compat.run import fit, read
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "fit", "read"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("fit", "read"):
+        from .compat import run
+
+        return getattr(run, name)
+    raise AttributeError(f"module 'elbomix' has no attribute {name!r}")
