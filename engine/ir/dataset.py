@@ -99,7 +99,7 @@ class DataSet:
     @property
     def is_observation(self) -> NDArray[np.bool_]:
         """True where the record holds an observation (EVID 0 and MDV 0)."""
-        return (self.event["EVID"] == 0) & (self.event["MDV"] == 0)
+        return np.asarray((self.event["EVID"] == 0) & (self.event["MDV"] == 0))
 
     @property
     def n_observations(self) -> int:

@@ -1,0 +1,189 @@
+"""The command line: ``elbomix fit`` and ``elbomix check``.
+
+Nothing heavy is imported before a command runs, so ``elbomix --help`` answers at once.
+
+Exit codes: 0 finished (converged, or evaluated as asked); 1 ran but did not converge or failed
+numerically, the files say so; 2 something in the user's input is wrong, nothing was written; 3 a
+fault of the program; 130 interrupted, the files written so far are complete rows.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from .. import __version__
+
+FINISHED, NOT_CONVERGED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
+
+EXIT_CODES = """\b
+Exit codes:
+  0    finished: converged, or evaluated as asked
+  1    ran, but did not converge or failed numerically; the files say so
+  2    something in the input is wrong; nothing was written
+  3    a fault of the program
+  130  interrupted by Ctrl-C; what was written so far is left
+"""
+
+CONTROL_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="elbomix", prog_name="elbomix")
+def command() -> None:
+    """Estimate nonlinear mixed-effects models written as control streams."""
+
+
+@command.command(epilog=EXIT_CODES)
+@click.argument("file", type=CONTROL_FILE)
+@click.option(
+    "--method",
+    default="vae",
+    show_default=True,
+    metavar="NAME",
+    help="Estimation method: vae, or as-written for the steps of $ESTIMATION.",
+)
+@click.option(
+    "--covariates",
+    metavar="SPEC",
+    help='Candidates of the covariate selection: "WT,SEX", with forms "WT:power@mean,AGE:exp,SEX:cat".',
+)
+@click.option(
+    "--on",
+    metavar="NAMES",
+    help='Parameters that candidates may act on: "KA,K,V" (default: all with a random effect).',
+)
+@click.option("--force", metavar="PAIRS", help='Effects that must be in: "V~WT,KA~WT".')
+@click.option("--forbid", metavar="PAIRS", help='Effects that must stay out: "K~SEX".')
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for the results (default: NAME_vae in the current folder, for NAME.ctl).",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Random seed.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads to use.")
+@click.option(
+    "--data",
+    metavar="FILE",
+    help="Data file in place of that of $DATA; as there, relative to the control stream.",
+)
+@click.option("--evaluate", is_flag=True, help="Do not estimate: evaluate at the initial estimates.")
+@click.option(
+    "--estimates-from",
+    type=CONTROL_FILE,
+    metavar="FILE",
+    help="Start from the final estimates of an earlier run: its .ext or fit.json.",
+)
+@click.option(
+    "--hidden",
+    type=click.IntRange(min=1),
+    default=25,
+    show_default=True,
+    help="Hidden size of the encoder network.",
+)
+@click.option("--quiet", is_flag=True, help="No progress and no final table.")
+def fit(
+    file: Path,
+    method: str,
+    covariates: str | None,
+    on: str | None,
+    force: str | None,
+    forbid: str | None,
+    output: Path | None,
+    seed: int,
+    threads: int,
+    data: str | None,
+    evaluate: bool,
+    estimates_from: Path | None,
+    hidden: int,
+    quiet: bool,
+) -> None:
+    """Estimate the model in FILE and write the results into a folder.
+
+    With --covariates the effects of the covariates are selected in the same run.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)  # before numpy and torch are loaded
+    from . import run
+    from .progress import progress
+    from .report import show_report
+
+    folder = output if output is not None else Path(f"{file.stem}_vae")
+    try:
+        job = run.prepare(
+            file,
+            data=data,
+            method=method,
+            covariates=covariates,
+            on=on,
+            force=force,
+            forbid=forbid,
+            output=folder,
+            seed=seed,
+            threads=threads,
+            hidden=hidden,
+            evaluate=evaluate,
+            estimates_from=estimates_from,
+        )
+        with progress(job.data.n_observations, quiet=quiet) as observer:
+            result = run.execute(job, observer)
+    except run.input_errors() as error:
+        click.echo(str(error), err=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        left = f"; what was written so far is in {folder}" if folder.exists() else ""
+        click.echo(f"interrupted{left}", err=True)
+        sys.exit(INTERRUPTED)
+    if not quiet:
+        show_report(result.fit, result.files)
+    sys.exit(FINISHED if result.fit.status.code in ("converged", "evaluated") else NOT_CONVERGED)
+
+
+@command.command()
+@click.argument("file", type=CONTROL_FILE)
+@click.option("--no-data", is_flag=True, help="Look at the text alone.")
+@click.option("--show", type=click.Choice(["ir"]), help="Print the model as the engine sees it.")
+def check(file: Path, no_data: bool, show: str | None) -> None:
+    """Read FILE and its data and list every problem found.
+
+    Exit code 0: none; 2: problems.
+    """
+    from ..parsers.problem import ProblemError
+    from ..parsers.read import read_data, read_model
+
+    try:
+        model = read_model(file)
+        data = None if no_data else read_data(model)
+    except ProblemError as error:
+        click.echo(str(error))
+        count = sum(p.severity == "error" for p in error.problems)
+        click.echo(f"{file}: {count} problem{'s' if count != 1 else ''}")
+        sys.exit(BAD_INPUT)
+    if show == "ir":
+        from ..engine.ir.show import show as show_model
+
+        click.echo(show_model(model))
+    for notice in model.notices:
+        place = f"{notice.span}: " if notice.span is not None else ""
+        click.echo(f"{place}note: {notice.message}")
+    counts = (
+        f"{len(model.thetas)} thetas, {model.n_etas} etas, {model.n_eps} eps"
+        if data is None
+        else f"{data.n_subjects} subjects, {data.n_observations} observations, {data.n_records} records"
+    )
+    click.echo(f"{file}: no problems ({counts})")
+
+
+def main() -> None:
+    """Run the command line; a fault of ours shows its traceback and ends with code 3."""
+    try:
+        command(prog_name="elbomix")
+    except Exception:
+        traceback.print_exc()
+        click.echo("this is a fault of elbomix, not of your model; please report the lines above", err=True)
+        sys.exit(FAULT)

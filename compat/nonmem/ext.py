@@ -1,0 +1,181 @@
+"""The ``.ext`` file: parameters and objective at every iteration, then the final rows."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...engine.estimate import Estimate, is_fixed
+from ...engine.fit import Fit, Iteration
+from ...engine.ir.model import Model
+from ..files import write_whole
+from .iterations import project, row_numbers
+from .numbers import ADDITIONAL, integer, objective
+from .titles import GOAL, fit_title, label_line, table_line, triangle
+
+Array = NDArray[np.float64]
+
+FINAL = -1000000000
+NOT_ESTIMATED = 1e10  # in rows of standard errors
+_STATUS = {"converged": 0.0, "not_converged": 1.0, "evaluated": 2.0, "failed": 1.0}
+
+
+class ExtStream:
+    """An observer that appends each iteration to an ``.ext`` file as it comes.
+
+    Every row is one unbuffered write, so a killed run leaves a file that readers take for an
+    interrupted one. The columns are those of the run model (first iteration), which has a theta for
+    each candidate effect. ``burn_in`` is the largest number of burn-in iterations that can come: the rows
+    count up from -``burn_in`` and leap to 0 where the burn-in ends. :func:`write_ext` replaces the file.
+    """
+
+    def __init__(self, path: Path, model: Model, method_text: str, burn_in: int = 10_000) -> None:
+        self._file = path.open("wb", buffering=0)
+        self._n_etas, self._n_eps = model.n_etas, model.n_eps
+        self._next = -burn_in
+        self._n_thetas: int | None = None
+        self._file.write((table_line(method_text, GOAL) + "\n").encode())
+
+    def __call__(self, iteration: Iteration) -> None:
+        """Append the row of ``iteration``; one with a number that is not finite has no row."""
+        estimate = iteration.estimate
+        if self._n_thetas is None:
+            self._n_thetas = len(estimate.theta)
+            labels = parameter_labels(self._n_thetas, self._n_eps, self._n_etas)
+            self._file.write((label_line(["ITERATION", *labels, "OBJ"]) + "\n").encode())
+        assert len(estimate.theta) == self._n_thetas, "an iteration with another number of thetas"
+        if iteration.phase != "burn-in":
+            self._next = max(self._next, 0)
+        if _is_printable(iteration):
+            row = _row(self._next, estimate.flatten(), iteration.objective)
+            self._file.write((row + "\n").encode())
+            self._next += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> ExtStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def parameter_labels(n_thetas: int, n_eps: int, n_etas: int) -> list[str]:
+    """Return the column labels of all parameters: THETAs, SIGMAs, OMEGAs."""
+    thetas = [f"THETA{i + 1}" for i in range(n_thetas)]
+    return [*thetas, *triangle("SIGMA", n_eps), *triangle("OMEGA", n_etas)]
+
+
+def write_ext(fit: Fit, path: Path) -> Path:
+    """Write the whole ``.ext`` file of ``fit``, iterations projected on the final model.
+
+    A run whose objective is not finite gets no final rows: readers then report it as interrupted.
+    """
+    labels = parameter_labels(len(fit.model.thetas), fit.model.n_eps, fit.model.n_etas)
+    lines = [table_line(fit_title(fit), GOAL), label_line(["ITERATION", *labels, "OBJ"])]
+    lines += _iteration_rows(fit)
+    if math.isfinite(fit.ofv):
+        lines += _final_rows(fit, len(labels))
+    return write_whole(path, "\n".join(lines) + "\n")
+
+
+def _iteration_rows(fit: Fit) -> list[str]:
+    history = tuple(i for i in fit.history if _is_printable(i))
+    numbers = row_numbers(history)
+    rows = [
+        _row(number, project(fit, iteration).estimate.flatten(), iteration.objective)
+        for number, iteration in zip(numbers, history, strict=True)
+    ]
+    if math.isfinite(fit.ofv):
+        # readers take the last iteration for the final one and compare the two objectives
+        rows.append(_row(max([*numbers, -1]) + 1, fit.estimate.flatten(), fit.ofv))
+    return rows
+
+
+def _final_rows(fit: Fit, n: int) -> list[str]:
+    rows = [_row(FINAL, fit.estimate.flatten(), fit.ofv)]
+    if fit.uncertainty is not None:
+        rows.append(_row(FINAL - 1, _or_not_estimated(fit.uncertainty.se), 0.0))
+        if fit.model.covariance is not None and fit.model.covariance.print_eigenvalues:
+            eigenvalues = fit.uncertainty.eigenvalues
+            rows.append(_row(FINAL - 2, _packed(eigenvalues, n), 0.0))
+            extremes = [fit.uncertainty.condition_number, eigenvalues[0], eigenvalues[-1]]
+            rows.append(_row(FINAL - 3, _packed(np.array(extremes), n), 0.0))
+    rows.append(_row(FINAL - 4, sd_and_correlations(fit.estimate), 0.0))
+    if fit.uncertainty is not None:
+        se = sd_and_correlation_errors(fit.estimate, fit.uncertainty.covariance)
+        se[: len(fit.model.thetas)] = 0.0
+        rows.append(_row(FINAL - 5, _or_not_estimated(se), 0.0))
+    rows.append(_row(FINAL - 6, is_fixed(fit.model).astype(float), 0.0))
+    rows.append(_row(FINAL - 7, _packed(np.array([_STATUS[fit.status.code]]), n), 0.0))
+    return rows
+
+
+def sd_and_correlations(estimate: Estimate) -> Array:
+    """Return SDs (diagonal) and correlations of sigma and omega in parameter order, thetas 0."""
+    parts = [np.zeros(len(estimate.theta))]
+    for full in (estimate.sigma, estimate.omega):
+        sd = np.sqrt(np.diag(full))
+        scale = np.outer(sd, sd)
+        values = np.divide(full, scale, out=np.zeros_like(full), where=scale > 0)
+        np.fill_diagonal(values, sd)
+        parts.append(values[np.tril_indices(len(full))])
+    return np.concatenate(parts)
+
+
+def sd_and_correlation_errors(estimate: Estimate, covariance: Array) -> Array:
+    """Return the standard errors of :func:`sd_and_correlations` by the delta method.
+
+    NaN stands where an element is not estimated (its variance in ``covariance`` is zero).
+    """
+    errors = np.full(len(covariance), np.nan)
+    start = len(estimate.theta)
+    for full in (estimate.sigma, estimate.omega):
+        position = {(i, j): start + k for k, (i, j) in enumerate(_triangle_indices(len(full)))}
+        for (i, j), here in position.items():
+            a, b, c = full[i, i], full[j, j], full[i, j]
+            if covariance[here, here] <= 0 or a <= 0 or b <= 0:
+                continue
+            gradient = np.zeros(len(covariance))
+            if i == j:
+                gradient[here] = 0.5 / math.sqrt(a)
+            else:
+                root = math.sqrt(a * b)
+                gradient[here] = 1 / root
+                gradient[position[i, i]] = -0.5 * c / (root * a)
+                gradient[position[j, j]] = -0.5 * c / (root * b)
+            errors[here] = math.sqrt(max(gradient @ covariance @ gradient, 0.0))
+        start += len(position)
+    return errors
+
+
+def _triangle_indices(n: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(n) for j in range(i + 1)]
+
+
+def _is_printable(iteration: Iteration) -> bool:
+    return math.isfinite(iteration.objective) and bool(np.isfinite(iteration.estimate.flatten()).all())
+
+
+def _or_not_estimated(errors: Array) -> Array:
+    return np.where(np.isfinite(errors), errors, NOT_ESTIMATED)
+
+
+def _packed(values: Array, n: int) -> Array:
+    packed = np.zeros(n)
+    kept = min(len(values), n)
+    packed[:kept] = values[:kept]
+    return packed
+
+
+def _row(number: int, values: Array, value: float) -> str:
+    fields = [" " + ADDITIONAL.number(float(v)) for v in values]
+    return integer(number) + "".join(fields) + objective(value)

@@ -1,0 +1,104 @@
+"""The files of ``$TABLE`` records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ...engine.fit import Fit
+from ...engine.ir.model import Model
+from ...engine.ir.task import TableTask
+from ...parsers.problem import Problem
+from ..files import write_whole
+from .numbers import FieldFormat, parse_format
+
+APPENDED = ("DV", "PRED", "RES", "WRES")
+_RECORDS_PER_HEADER = 900
+_LONGEST_LABEL = 20
+
+
+def table_problems(model: Model) -> list[Problem]:
+    """Return what would keep the tables of ``model`` from being written: ask before a run."""
+    problems = []
+    for task in model.tables:
+        try:
+            parse_format(task.format)
+        except ValueError as error:
+            problems.append(Problem(f"table format {error}", task.span, "the default is s1PE11.4"))
+    return problems
+
+
+def write_tables(fit: Fit, folder: Path) -> list[Path]:
+    """Write every table that names a file, relative names in ``folder``.
+
+    Tables that share a file follow one another in it. Raises ``KeyError`` where ``fit.table`` lacks an
+    item.
+    """
+    texts: dict[str, str] = {}
+    for number, task in enumerate(fit.model.tables, start=1):
+        if task.file is not None:
+            texts[task.file] = texts.get(task.file, "") + table_text(fit, task, number)
+    written = []
+    for file, text in texts.items():
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written.append(write_whole(path, text))
+    return written
+
+
+def table_text(fit: Fit, task: TableTask, number: int) -> str:
+    """Return the text of one table, ``number`` being its position among the tables of the problem.
+
+    All lines have the same length: readers recognise fixed width by that.
+    """
+    form = parse_format(task.format)
+    items = [*task.items, *(APPENDED if task.appended else ())]
+    columns = [_column(fit.table, item) for item in items]
+    kept = _rows(task, fit.data.subject)
+    values = np.column_stack(columns)[kept] if columns else np.zeros((len(kept), 0))
+    lines = list(_lines(task, number, items, values, form))
+    width = max((len(line) for line in lines), default=0)
+    return "".join(line.ljust(width) + "\n" for line in lines)
+
+
+def _lines(
+    task: TableTask, number: int, items: list[str], values: NDArray[np.float64], form: FieldFormat
+) -> Iterator[str]:
+    header = []
+    if task.title:
+        header.append(f"TABLE NO.{number:3d}")
+    if task.labels:
+        header.append(form.row([form.label(item[:_LONGEST_LABEL]) for item in items]))
+    for k, row in enumerate(values):
+        if (k == 0 and task.headers != "none") or (
+            k % _RECORDS_PER_HEADER == 0 and task.headers == "repeat"
+        ):
+            yield from header
+        yield form.row([form.number(float(v)) for v in row])
+
+
+def _column(table: pd.DataFrame, item: str) -> NDArray[np.float64]:
+    name = item.upper()
+    if name.startswith("ETA(") and name.endswith(")"):
+        name = f"ETA{name[4:-1]}"
+    if name not in table.columns:
+        raise KeyError(f"the table asks for {item}, which the fit did not compute")
+    return np.asarray(table[name], dtype=float)
+
+
+def _rows(task: TableTask, subject: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the positions of the records that the table shows."""
+    if task.rows == "all":
+        return np.arange(len(subject))
+    change = np.flatnonzero(np.diff(subject)) + 1
+    first = np.concatenate([[0], change]) if len(subject) else np.zeros(0, dtype=np.int64)
+    last = np.concatenate([change, [len(subject)]]) - 1 if len(subject) else first
+    if task.rows == "first":
+        return first
+    if task.rows == "last":
+        return last
+    return np.unique(np.concatenate([first, last]))

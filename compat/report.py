@@ -1,0 +1,215 @@
+"""The final table of a run, for a person: as tables on a terminal, as aligned text elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from .progress import duration
+
+if TYPE_CHECKING:
+    from ..engine.fit import Fit
+    from ..engine.ir.parameter import CovarianceBlock
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled piece of the report: a table (``header`` and ``rows``) or, without header, lines."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    header: tuple[str, ...] = ()
+
+
+def show_report(fit: Fit, files: Sequence[Path], stream: TextIO | None = None) -> None:
+    """Write the report of ``fit`` and of the ``files`` it left to ``stream`` (standard output)."""
+    out = sys.stdout if stream is None else stream
+    parts = sections(fit, files)
+    if out.isatty():
+        _show_rich(parts, out)
+    else:
+        out.write("\n\n".join(plain(part) for part in parts) + "\n")
+
+
+def sections(fit: Fit, files: Sequence[Path]) -> list[Section]:
+    """Return the report of ``fit``, part by part."""
+    parts = [_summary(fit), _likelihood(fit), _parameters(fit)]
+    if fit.selection is not None:
+        parts.append(_selection(fit))
+    remarks = _remarks(fit)
+    if remarks:
+        parts.append(Section("Remarks", tuple((line,) for line in remarks)))
+    if files:
+        parts.append(Section(f"Files in {files[0].parent}", tuple((path.name,) for path in sorted(files))))
+    return parts
+
+
+def plain(part: Section) -> str:
+    """Return ``part`` as text with aligned columns, the first to the left, figures to the right."""
+    lines = [part.title]
+    if not part.header:
+        return "\n".join([*lines, *("  " + row[0] for row in part.rows)])
+    table = [part.header, *part.rows]
+    widths = [max(len(row[c]) for row in table) for c in range(len(part.header))]
+    left = _text_columns(part)
+    for row in table:
+        cells = [
+            cell.ljust(w) if c in left else cell.rjust(w)
+            for c, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def figure(value: float | None, digits: int = 4) -> str:
+    """Return ``value`` with ``digits`` significant digits, ``-`` where there is none."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{places}f}" if 0 <= places <= 7 else f"{value:.{digits}g}"
+
+
+def _summary(fit: Fit) -> Section:
+    status = fit.status
+    rows = [
+        (f"{fit.status.code.replace('_', ' ')}: {status.message}",),
+        (
+            f"{fit.n_subjects} subjects, {fit.n_observations} observations, method {fit.method}, "
+            f"seed {fit.seed}, {duration(sum(fit.seconds.values()))}",
+        ),
+    ]
+    if status.remedy:
+        rows.insert(1, (f"what to try: {status.remedy}",))
+    return Section(fit.model.title or fit.model.path, tuple(rows))
+
+
+def _likelihood(fit: Fit) -> Section:
+    rows: list[tuple[str, ...]] = []
+    sampled = fit.importance
+    if sampled is not None:
+        note = f"SE {figure(sampled.se, 2)}, least effective sample size {sampled.ess.min():.0f} of {sampled.draws}"
+        rows.append(("-2LL, importance sampling", f"{sampled.value:.3f}", note))
+    if fit.linearised is not None:
+        rows.append(("-2LL, linearised", f"{fit.linearised.value:.3f}", ""))
+    if fit.minus_two_elbo is not None:
+        rows.append(("-2 ELBO", f"{fit.minus_two_elbo:.3f}", "upper bound of -2LL"))
+    rows.append(("OFV", f"{fit.ofv:.3f}", "-2LL less N log(2 pi)"))
+    rows.append(("BICc", f"{fit.bicc:.3f}", ""))
+    return Section("Likelihood", tuple(rows), ("", "value", "remark"))
+
+
+def _parameters(fit: Fit) -> Section:
+    from ..engine.estimate import is_fixed, names
+
+    values = fit.estimate.flatten()
+    fixed = is_fixed(fit.model)
+    errors = None if fit.uncertainty is None else fit.uncertainty.se
+    extra = _spread(fit)
+    labels = _labels(fit)
+    rows = []
+    for i, name in enumerate(names(fit.model)):
+        if fixed[i] and values[i] == 0 and name.startswith(("OMEGA", "SIGMA")):
+            continue  # a structural zero
+        se = None if errors is None else float(errors[i])
+        if fixed[i]:
+            shown, relative = "fixed", ""
+        else:
+            shown = figure(se, 3)
+            relative = figure(100 * se / abs(values[i]), 3) if se is not None and values[i] else "-"
+        spread, shrinkage = extra.get(name, ("", ""))
+        rows.append(
+            (name, labels.get(name, ""), figure(float(values[i])), shown, relative, spread, shrinkage)
+        )
+    header = ("parameter", "label", "value", "SE", "RSE %", "SD or corr.", "shrinkage %")
+    return Section("Parameters", tuple(rows), header)
+
+
+def _spread(fit: Fit) -> dict[str, tuple[str, str]]:
+    """Return SD (diagonal) or correlation, and shrinkage, of the elements of omega and sigma."""
+    found: dict[str, tuple[str, str]] = {}
+    for letter, full, shrinkage in (
+        ("OMEGA", fit.estimate.omega, fit.shrinkage.eta_sd),
+        ("SIGMA", fit.estimate.sigma, fit.shrinkage.eps_sd),
+    ):
+        for i in range(len(full)):
+            of_row = figure(float(shrinkage[i]), 3) if i < len(shrinkage) else ""
+            found[f"{letter}({i + 1},{i + 1})"] = (figure(math.sqrt(full[i, i])), of_row)
+            for j in range(i):
+                scale = math.sqrt(full[i, i] * full[j, j])
+                found[f"{letter}({i + 1},{j + 1})"] = (figure(full[i, j] / scale) if scale else "", "")
+    return found
+
+
+def _labels(fit: Fit) -> dict[str, str]:
+    labels = {f"THETA{i + 1}": theta.label for i, theta in enumerate(fit.model.thetas)}
+    blocks: list[tuple[str, tuple[CovarianceBlock, ...]]] = [
+        ("OMEGA", fit.model.omega),
+        ("SIGMA", fit.model.sigma),
+    ]
+    for letter, members in blocks:
+        for block in members:
+            for i, label in enumerate(block.labels[: block.size]):
+                labels[f"{letter}({block.first + i},{block.first + i})"] = label
+    return labels
+
+
+def _selection(fit: Fit) -> Section:
+    assert fit.selection is not None
+    rows = []
+    for result in fit.selection.results:
+        choice = "in" if result.selected else "out"
+        if result.forced:
+            choice += ", forced"
+        effect = result.effect
+        form = effect.form if effect.level is None else f"{effect.form} {effect.level:g}"
+        reference = figure(effect.reference)
+        value = (figure(result.value), figure(result.se, 3)) if result.selected else ("", "")
+        change = figure(result.bicc_change, 3)
+        rows.append((effect.parameter, effect.covariate, form, reference, choice, *value, change))
+    header = ("on", "covariate", "form", "reference", "chosen", "value", "SE", "BICc if toggled")
+    certificate = fit.selection.certificate
+    title = "Covariate effects"
+    if certificate is not None:
+        verdict = "agrees" if certificate.agrees else "DISAGREES"
+        title += f" (last selection checked by {certificate.solver}: {verdict})"
+    return Section(title, tuple(rows), header)
+
+
+def _remarks(fit: Fit) -> list[str]:
+    places = [(f"{n.span}: " if n.span is not None else "") + n.message for n in fit.model.notices]
+    return list(dict.fromkeys([*fit.warnings, *places]))
+
+
+def _text_columns(part: Section) -> set[int]:
+    return {c for c, name in enumerate(part.header) if name in _TEXT}
+
+
+_TEXT = {"", "remark", "parameter", "label", "on", "covariate", "form", "chosen"}
+
+
+def _show_rich(parts: Sequence[Section], stream: TextIO) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=stream)
+    for part in parts:
+        if not part.header:
+            console.print(Text(part.title, style="bold"))
+            for row in part.rows:
+                console.print(Text("  " + row[0]))
+        else:
+            table = Table(title=Text(part.title, style="bold"), title_justify="left")
+            left = _text_columns(part)
+            for c, name in enumerate(part.header):
+                table.add_column(name, justify="left" if c in left else "right")
+            for row in part.rows:
+                table.add_row(*(Text(cell) for cell in row))
+            console.print(table)
+        console.print()

@@ -1,0 +1,104 @@
+"""A control stream as a sequence of records.
+
+The records' text is *cleaned*: comments, continuation marks and carriage returns become blanks, so
+every character keeps its offset in the file and grammars see nothing but the language.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ...engine.ir.span import Span
+from ..problem import Problem
+from ..source import Source
+from .words import RECORD_ALIASES, RECORDS, resolve_record, suggest
+
+_RECORD = re.compile(r"^[ \t]*\$([A-Za-z_0-9]*)", re.MULTILINE)
+_COMMENT = re.compile(r";[^\n]*")
+_CONTINUED = re.compile(r"&([ \t]*)\n")
+
+
+@dataclass(frozen=True)
+class Comment:
+    """A comment: its offset in the file and its text without ``;``."""
+
+    start: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: full name, place of its name, and its body as offsets into the file."""
+
+    name: str
+    head: Span
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A control stream cut into records; ``clean`` has the length of the file's text."""
+
+    source: Source
+    clean: str
+    records: tuple[Record, ...]
+    comments: dict[int, Comment]  # by line, from 1
+
+    def body(self, record: Record) -> str:
+        """Return the cleaned text of ``record`` after its name."""
+        return self.clean[record.start : record.stop]
+
+    def span(self, record: Record) -> Span:
+        """Return the place of a whole record, without the blank end."""
+        length = len(self.clean[record.head.start : record.stop].rstrip())
+        return self.source.span(record.head.start, record.head.start + length)
+
+    def of(self, *names: str) -> list[Record]:
+        """Return the records with one of ``names``, in the order of the file."""
+        return [r for r in self.records if r.name in names]
+
+
+def split_records(source: Source) -> tuple[Stream, list[Problem]]:
+    """Cut ``source`` into records, and report unknown ones and text before the first."""
+    problems: list[Problem] = []
+    clean, comments = _clean(source)
+    found = list(_RECORD.finditer(clean))
+    records: list[Record] = []
+    first = found[0].start() if found else len(clean)
+    before = clean[:first]
+    if before.strip():
+        start = len(before) - len(before.lstrip())
+        stop = before.index("\n", start) if "\n" in before[start:] else first
+        problems.append(
+            Problem(
+                "text before the first record",
+                source.span(start, stop),
+                "a control stream begins with $PROBLEM; put ; before a comment",
+            )
+        )
+    elif not found:
+        problems.append(Problem("the file holds no record", None, f"is {source.path} a control stream?"))
+    for match, following in zip(found, [*(m.start() for m in found[1:]), len(clean)], strict=True):
+        word = match.group(1)
+        head = source.span(match.start(1) - 1, match.end(1))
+        name = resolve_record(word)
+        if name is None:
+            hint = suggest(word, [*RECORDS, *RECORD_ALIASES]) if len(word) > 2 else "three letters at least"
+            problems.append(Problem(f"unknown record ${word.upper()}", head, hint))
+            continue
+        records.append(Record(name, head, match.end(1), following))
+    return Stream(source, clean, tuple(records), comments), problems
+
+
+def _clean(source: Source) -> tuple[str, dict[int, Comment]]:
+    text = source.text.replace("\r", " ")
+    comments: dict[int, Comment] = {}
+
+    def blank(match: re.Match[str]) -> str:
+        comments[source.place(match.start())[0]] = Comment(match.start(), match.group()[1:].strip())
+        return " " * len(match.group())
+
+    text = _COMMENT.sub(blank, text)
+    return _CONTINUED.sub(lambda m: " " * len(m.group()), text), comments
