@@ -93,7 +93,8 @@ def _likelihood(fit: Fit) -> Section:
     rows: list[tuple[str, ...]] = []
     sampled = fit.importance
     if sampled is not None:
-        note = f"SE {figure(sampled.se, 2)}, least effective sample size {sampled.ess.min():.0f} of {sampled.draws}"
+        least = f"least effective sample size {sampled.ess.min():.0f} of {sampled.draws}"
+        note = f"SE {figure(sampled.se, 2)}, {least}"
         rows.append(("-2LL, importance sampling", f"{sampled.value:.3f}", note))
     if fit.linearised is not None:
         rows.append(("-2LL, linearised", f"{fit.linearised.value:.3f}", ""))
@@ -170,9 +171,9 @@ def _selection(fit: Fit) -> Section:
         form = effect.form if effect.level is None else f"{effect.form} {effect.level:g}"
         reference = figure(effect.reference)
         value = (figure(result.value), figure(result.se, 3)) if result.selected else ("", "")
-        change = figure(result.bicc_change, 3)
+        change = f"{result.bicc_change:+.2f}" if math.isfinite(result.bicc_change) else "-"
         rows.append((effect.parameter, effect.covariate, form, reference, choice, *value, change))
-    header = ("on", "covariate", "form", "reference", "chosen", "value", "SE", "BICc if toggled")
+    header = ("on", "covariate", "form", "reference", "chosen", "value", "SE", "BICc, toggled")
     certificate = fit.selection.certificate
     title = "Covariate effects"
     if certificate is not None:
@@ -194,6 +195,7 @@ _TEXT = {"", "remark", "parameter", "label", "on", "covariate", "form", "chosen"
 
 
 def _show_rich(parts: Sequence[Section], stream: TextIO) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -205,7 +207,7 @@ def _show_rich(parts: Sequence[Section], stream: TextIO) -> None:
             for row in part.rows:
                 console.print(Text("  " + row[0]))
         else:
-            table = Table(title=Text(part.title, style="bold"), title_justify="left")
+            table = Table(title=Text(part.title, style="bold"), title_justify="left", box=SIMPLE_HEAD)
             left = _text_columns(part)
             for c, name in enumerate(part.header):
                 table.add_column(name, justify="left" if c in left else "right")

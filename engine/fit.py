@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from .estimate import Estimate
 from .ir.dataset import DataSet
+from .ir.effects import Effect as Effect
+from .ir.effects import Form as Form
 from .ir.model import Model
 
 Array = NDArray[np.float64]
@@ -124,29 +126,6 @@ class Shrinkage:
     etabar: Array
     etabar_se: Array
     etabar_p: Array
-
-
-Form = Literal["power", "exp", "linear", "cat"]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A covariate effect on a mu-referenced parameter.
-
-    It adds beta * x to the parameter's phi, with x = log(c / reference) (``power``),
-    c - reference (``exp``, ``linear``) or 1 where c equals ``level`` (``cat``).
-    """
-
-    parameter: str
-    eta: int  # from 1
-    covariate: str
-    form: Form
-    reference: float
-    level: float | None = None
-
-    def __str__(self) -> str:
-        level = "" if self.level is None else f"={self.level:g}"
-        return f"{self.parameter}~{self.covariate}{level}"
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ class Source:
         line = bisect_right(self._line_starts, offset)
         return line, offset - self._line_starts[line - 1] + 1
 
+    def offset(self, line: int) -> int:
+        """Return the offset of the first character of a line (from 1)."""
+        return self._line_starts[line - 1]
+
 
 def read_source(path: str | Path) -> Source:
     """Read a text file; bytes that are not UTF-8 are taken as Windows-1252.

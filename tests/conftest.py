@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 # Before any test imports numpy or torch: digits must not depend on the number of cores.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -152,7 +152,7 @@ def sd_and_correlation_errors(estimate: Estimate, covariance: Array) -> Array:
                 gradient[here] = 1 / root
                 gradient[position[i, i]] = -0.5 * c / (root * a)
                 gradient[position[j, j]] = -0.5 * c / (root * b)
-            errors[here] = math.sqrt(max(gradient @ covariance @ gradient, 0.0))
+            errors[here] = math.sqrt(max(float(gradient @ covariance @ gradient), 0.0))
         start += len(position)
     return errors
 

@@ -1,4 +1,4 @@
-"""The ``.cov``, ``.cor`` and ``.coi`` files: covariance of the estimates, its correlation form, its inverse."""
+"""The ``.cov``, ``.cor`` and ``.coi`` files: covariance of the estimates, correlation, inverse."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.estimate import Estimate
 from ...engine.fit import Fit
 from .ext import sd_and_correlation_errors, sd_and_correlations
 from .matrices import correlation, inverse_covariance
@@ -36,6 +35,7 @@ def estimate_pages(fit: Fit) -> list[str]:
     return [
         *_head(fit, "FINAL PARAMETER ESTIMATE"),
         *_parameters(fit, fit.estimate.flatten(), _plain),
+        "1",
         *_random_effects(fit, "CORR", sd, _plain),
     ]
 
@@ -49,6 +49,7 @@ def error_pages(fit: Fit) -> list[str]:
     lines = [
         *_head(fit, "STANDARD ERROR OF ESTIMATE"),
         *_parameters(fit, uncertainty.se, _or_dots),
+        "1",
         *_random_effects(fit, "CORR", sd_errors, _or_dots),
     ]
     matrices = {
@@ -56,17 +57,18 @@ def error_pages(fit: Fit) -> list[str]:
         "CORRELATION MATRIX OF ESTIMATE": correlation(uncertainty),
         "INVERSE COVARIANCE MATRIX OF ESTIMATE": inverse_covariance(fit.model, uncertainty),
     }
+    labels, order = _matrix_order(fit)
     absent = np.diag(uncertainty.covariance) <= 0
     for title, matrix in matrices.items():
         if matrix is not None:
             shown = matrix.copy()
             shown[absent, :] = np.nan
             shown[:, absent] = np.nan
-            lines += [*_head(fit, title), *_matrix(_matrix_labels(fit), shown)]
+            lines += [*_head(fit, title), *_matrix(labels, shown[np.ix_(order, order)])]
     if fit.model.covariance is not None and fit.model.covariance.print_eigenvalues:
         lines += [*_head(fit, "EIGENVALUES OF COR MATRIX OF ESTIMATE"), ""]
         count = len(uncertainty.eigenvalues)
-        lines += _wrapped([f"{k + 1:10d}" for k in range(count)], " " * 4, right=True)
+        lines += _wrapped([f"{k + 1:10d}" for k in range(count)], " " * 4)
         lines += [" ", *_wrapped([_number(float(v)) for v in uncertainty.eigenvalues], " " * 7), " "]
     return lines
 
@@ -86,45 +88,39 @@ def _boxed(text: str) -> str:
 
 def _parameters(fit: Fit, values: Array, show: Callable[[float], str]) -> list[str]:
     n = len(fit.model.thetas)
-    lines = ["", "", " THETA - VECTOR OF FIXED EFFECTS PARAMETERS   *********", "", ""]
+    lines = ["", "", _heading("THETA - VECTOR OF FIXED EFFECTS PARAMETERS "), "", ""]
     lines += _wrapped([f"{f'TH{k + 1:2d}':<10s}" for k in range(n)], " " * 9)
     lines += [" ", *_wrapped([show(float(v)) for v in values[:n]], " " * 7), " "]
-    return lines + _random_effects(fit, "COV", values, show, new_page=False)
+    return lines + _random_effects(fit, "COV", values, show)
 
 
-def _random_effects(
-    fit: Fit, kind: str, values: Array, show: Callable[[float], str], new_page: bool = True
-) -> list[str]:
-    estimate: Estimate = fit.estimate
-    start = len(estimate.theta)
-    lines = ["1"] if new_page else []
-    for letters, effects, matrix, stars in (
-        ("SIGMA", "EPSILONS", estimate.sigma, "*" * (4 if kind == "COV" else 3)),
-        ("OMEGA", "ETAS", estimate.omega, "*" * (8 if kind == "COV" else 7)),
-    ):
-        n = len(matrix)
-        count = n * (n + 1) // 2
-        block = ["", "", f" {letters} - {kind} MATRIX FOR RANDOM EFFECTS - {effects}  {stars}", "", ""]
-        labels = [f"{letters_of(effects)}{k + 1}" for k in range(n)]
-        block += _wrapped([f"{label:<10s}" for label in labels], " " * 9)
-        rows = np.full((n, n), np.nan)
-        rows[np.tril_indices(n)] = values[start : start + count]
-        for k, label in enumerate(labels):
-            block += [" ", f" {label}", *_wrapped([show(float(v)) for v in rows[k, : k + 1]], "+      ")]
-        start += count
-        if n:  # the report shows OMEGA first, although SIGMA comes first in the order of parameters
-            lines = lines + block if letters == "SIGMA" else _insert_before(lines, block, "SIGMA - ")
+def _random_effects(fit: Fit, kind: str, values: Array, show: Callable[[float], str]) -> list[str]:
+    n_thetas, n_eps, n_etas = len(fit.model.thetas), fit.model.n_eps, fit.model.n_etas
+    after_sigma = n_thetas + n_eps * (n_eps + 1) // 2
+    omega_title = f"OMEGA - {kind} MATRIX FOR RANDOM EFFECTS - ETAS"
+    sigma_title = f"SIGMA - {kind} MATRIX FOR RANDOM EFFECTS - EPSILONS"
+    return [
+        *_triangle(omega_title, "ETA", n_etas, values[after_sigma:], show),
+        *_triangle(sigma_title, "EPS", n_eps, values[n_thetas:after_sigma], show),
+    ]
+
+
+def _triangle(title: str, letters: str, n: int, values: Array, show: Callable[[float], str]) -> list[str]:
+    if n == 0:
+        return []
+    labels = [f"{letters}{k + 1}" for k in range(n)]
+    lines = ["", "", _heading(title), "", ""]
+    lines += _wrapped([f"{label:<10s}" for label in labels], " " * 9)
+    start = 0
+    for k, label in enumerate(labels):
+        row = values[start : start + k + 1]
+        lines += [" ", f" {label}", *_wrapped([show(float(v)) for v in row], "+      ")]
+        start += k + 1
     return [*lines, " "]
 
 
-def letters_of(effects: str) -> str:
-    """Return the short name of a kind of random effects: ETA or EPS."""
-    return "ETA" if effects == "ETAS" else "EPS"
-
-
-def _insert_before(lines: list[str], block: list[str], mark: str) -> list[str]:
-    place = next((k - 2 for k, line in enumerate(lines) if line.startswith(f" {mark}")), len(lines))
-    return [*lines[:place], *block, " ", *lines[place:]]
+def _heading(title: str) -> str:
+    return f" {title}  ".ljust(55, "*")
 
 
 def _matrix(labels: Sequence[str], matrix: Array) -> list[str]:
@@ -134,19 +130,29 @@ def _matrix(labels: Sequence[str], matrix: Array) -> list[str]:
     return [*lines, " "]
 
 
-def _matrix_labels(fit: Fit) -> list[str]:
-    labels = [f"TH{k + 1:2d}" for k in range(len(fit.model.thetas))]
-    for letters, n in (("SG", fit.model.n_eps), ("OM", fit.model.n_etas)):
+def _matrix_order(fit: Fit) -> tuple[list[str], list[int]]:
+    """Return labels and positions of all parameters as the report's matrices have them.
+
+    The report puts OMEGA before SIGMA and runs through their upper triangles, unlike all other files.
+    """
+    n_thetas, n_eps, n_etas = len(fit.model.thetas), fit.model.n_eps, fit.model.n_etas
+    labels, positions = [f"TH{k + 1:2d}" for k in range(n_thetas)], list(range(n_thetas))
+    after_sigma = n_thetas + n_eps * (n_eps + 1) // 2
+    for letters, n, start in (("OM", n_etas, after_sigma), ("SG", n_eps, n_thetas)):
         digits = 1 if n < 10 else 2
-        labels += [f"{letters}{j:0{digits}d}{i:0{digits}d}" for i in range(1, n + 1) for j in range(1, i + 1)]
-    return labels
+        for i in range(n):
+            for j in range(i, n):
+                labels.append(f"{letters}{i + 1:0{digits}d}{j + 1:0{digits}d}")
+                positions.append(start + j * (j + 1) // 2 + i)
+    return labels, positions
 
 
-def _wrapped(fields: list[str], lead: str, right: bool = False) -> list[str]:
+def _wrapped(fields: list[str], lead: str) -> list[str]:
     """Return ``fields`` 12 to a line; continuation lines stand one column further to the right."""
     lines = []
     for start in range(0, len(fields), _PER_LINE):
-        lines.append((lead if start == 0 else " " * (len(lead) + 1)) + "".join(fields[start : start + _PER_LINE]))
+        left = lead if start == 0 else " " * (len(lead) + 1)
+        lines.append(left + "".join(fields[start : start + _PER_LINE]))
     return lines
 
 

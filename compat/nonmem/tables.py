@@ -74,9 +74,7 @@ def _lines(
     if task.labels:
         header.append(form.row([form.label(item[:_LONGEST_LABEL]) for item in items]))
     for k, row in enumerate(values):
-        if (k == 0 and task.headers != "none") or (
-            k % _RECORDS_PER_HEADER == 0 and task.headers == "repeat"
-        ):
+        if (k == 0 and task.headers != "none") or (k % _RECORDS_PER_HEADER == 0 and task.headers == "repeat"):
             yield from header
         yield form.row([form.number(float(v)) for v in row])
 

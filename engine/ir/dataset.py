@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .expression import Comparison
 from .span import Span
 
 Role = Literal[
@@ -42,13 +43,53 @@ class InputColumn:
 
 
 @dataclass(frozen=True)
+class RowCondition:
+    """A field of a data line compared to a value, as texts unless ``numeric``.
+
+    ``column`` is the position (from 0) in :attr:`Inputs.columns`; dropped columns can be named too.
+    """
+
+    column: int
+    operator: Comparison
+    value: str
+    numeric: bool
+
+
+@dataclass(frozen=True)
+class RowSelection:
+    """Which lines of the data file are records, and how their empty fields read.
+
+    Lines beginning with ``comment`` are none (``"@"``: with a letter or ``@`` after blanks; empty: no such
+    lines). A line is left out where any of ``ignore`` holds, and where ``accept`` is not empty and none
+    of it holds. Of the rest, at most ``limit`` records, or those before column ``until_change`` takes
+    a second value, are read. An empty field counts as ``null``, and is missing; so is a field that
+    equals ``missing_code``.
+    """
+
+    comment: str = "#"
+    ignore: tuple[RowCondition, ...] = ()
+    accept: tuple[RowCondition, ...] = ()
+    limit: int | None = None
+    until_change: int | None = None
+    null: float = 0.0
+    missing_code: float | None = None
+
+
+@dataclass(frozen=True)
 class Inputs:
     """The data source: file as written, and its columns (dropped ones included, in file order)."""
 
     file: str
     columns: tuple[InputColumn, ...]
+    rows: RowSelection = RowSelection()
     span: Span | None = field(default=None, compare=False, repr=False)
     file_span: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of kept columns, aliases included."""
+        kept = (column for column in self.columns if column.role != "dropped")
+        return tuple(name for column in kept for name in (column.name, *column.aliases))
 
     def resolve(self, name: str) -> InputColumn | None:
         """Return the kept column called ``name`` (case-insensitive, aliases too), or None."""
@@ -73,10 +114,11 @@ class DataSet:
     but the engine needs are present too: ``EVID``, ``MDV``, ``AMT``, ``RATE``, ``II``, ``ADDL``, ``SS``,
     ``CMT`` (0: default compartment) are always filled in ``event`` under these upper-case keys,
     derived by the rules of the source language. ``event["TIME"]`` is in data units; where the
-    model has no time it counts records.
+    model has no time it counts the records of each subject.
 
     ``subject`` is the subject number of each record (from 0, in file order), ``ids`` the ID value of
-    each subject, ``line`` the line of each record in ``path`` (from 1).
+    each subject, ``line`` the line of each record in ``path`` (from 1). ``missing`` is True where the file
+    had no value for a kept column (``values`` holds the language's substitute there).
     """
 
     path: str
@@ -85,6 +127,7 @@ class DataSet:
     subject: NDArray[np.int64]
     ids: NDArray[np.float64]
     line: NDArray[np.int64]
+    missing: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def n_records(self) -> int:

@@ -271,7 +271,7 @@ def search(
             open_bound[n_open] = bound
             n_open += 1
             continue
-        j = free[np.argmax(np.minimum(indicator, 1.0 - indicator) + 1e-3 * indicator)]
+        j = free[int(np.argmax(np.minimum(indicator, 1.0 - indicator) + 1e-3 * indicator))]
         for decision in (-1, 1):
             open_status[n_open] = node
             open_status[n_open, j] = decision

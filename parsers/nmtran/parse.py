@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cache
 
 from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from ..problem import Problem, ProblemError
 from .records import Record, Stream
-from .syntax import (
-    Condition,
-    DataSource,
-    MatrixItem,
-    MatrixRecord,
-    Option,
-    ThetaItem,
-    Word,
-)
-
-Item = Token | Tree[Token]
+from .words import CODE_RECORDS
 
 # What a reader of messages calls a terminal.
 _TERMINALS = {
@@ -76,58 +65,42 @@ def parse_tree(stream: Stream, record: Record, grammar: str) -> Tree[Token]:
 
 
 def _problem(stream: Stream, record: Record, text: str, error: UnexpectedInput) -> Problem:
-    at = len(text.rstrip())
-    length = 1
-    expected: set[str] = set()
+    end = len(text.rstrip())
+    at, width, expected = end, 1, set[str]()
     if isinstance(error, UnexpectedToken):
         expected = set(error.accepts or error.expected)
         if error.token.type != "$END" and error.token.start_pos is not None:
-            at, length = error.token.start_pos, len(error.token.strip()) or 1
+            at, width = error.token.start_pos, len(error.token.strip()) or 1
     elif isinstance(error, UnexpectedCharacters):
-        at = error.pos_in_stream
-        expected = set(error.allowed or ())
-    elif not isinstance(error, UnexpectedEOF):
-        raise AssertionError(f"unknown parse error {error!r}")
+        at, expected = error.pos_in_stream, set(error.allowed or ())
 
-    def span(start: int, width: int) -> Problem:
-        return Problem(
-            message, stream.source.span(record.start + start, record.start + start + width), hint
-        )
-
-    hint = ""
-    begin = text.rfind("\n", 0, at) + 1 if grammar_of_lines(record) else 0
-    opened = _open_parenthesis(text, begin, at)
-    ended = at >= len(text.rstrip()) or text[at] == "\n"
-    if ended and opened is not None:
-        message = "this parenthesis is never closed"
-        return span(opened, 1)
-    if not ended and text[at] == ")" and opened is None:
-        message = "unbalanced parenthesis: there is no '(' to this ')'"
-        return span(at, 1)
-    if text[at : at + 1] == '"' and grammar_of_lines(record):
-        message = "verbatim code is not supported yet"
-        hint = "write it as abbreviated code"
-        return span(at, 1)
-    words = sorted({_TERMINALS[e] for e in expected if e in _TERMINALS})
+    by_lines = record.name in CODE_RECORDS
+    opened = _open_parenthesis(text, text.rfind("\n", 0, at) + 1 if by_lines else 0, at)
+    ended = at >= end or text[at] == "\n"
+    words = sorted({_TERMINALS[name] for name in expected if name in _TERMINALS})
     hint = f"expected {' or '.join(words)}" if words else ""
-    if ended and at > 0:
-        message = f"${record.name} ends too early" if at >= len(text.rstrip()) else "the line ends too early"
-        return span(max(at - 1, 0), 1)
-    message = f"'{text[at : at + length].strip() or text[at]}' does not fit here"
-    return span(at, length)
+    if ended and opened is not None:
+        at, width, message, hint = opened, 1, "this parenthesis is never closed", "add ')'"
+    elif ended:
+        at, width = max(len(text[:at].rstrip()) - 1, 0), 1
+        message = "the line ends too early" if by_lines else f"${record.name} ends too early"
+        if not text.strip():
+            return Problem(f"${record.name} is empty", record.head, hint)
+    elif text[at] == ")" and opened is None:
+        message, hint = "unbalanced parenthesis: there is no '(' to this ')'", "remove it, or add '('"
+    elif text[at] == '"' and by_lines:
+        message, hint = "verbatim code is not supported yet", "write it as abbreviated code"
+        width = len(text[at:].split("\n", 1)[0].rstrip())
+    else:
+        message = f"'{text[at : at + width].strip()}' does not fit here"
+    start = record.start + at
+    return Problem(message, stream.source.span(start, start + width), hint)
 
 
-def grammar_of_lines(record: Record) -> bool:
-    """Return True where line breaks matter in ``record``."""
-    from .words import CODE_RECORDS
-
-    return record.name in CODE_RECORDS
-
-
-def _open_parenthesis(text: str, begin: int, stop: int) -> int | None:
-    """Return the offset of the last parenthesis opened and not closed before ``stop``."""
+def _open_parenthesis(text: str, start: int, stop: int) -> int | None:
+    """Return the offset of the last parenthesis that is open at ``stop``, or None."""
     opened: list[int] = []
-    for match in re.compile(r"[()]").finditer(text, begin, stop):
+    for match in re.compile(r"[()]").finditer(text, start, stop):
         if match.group() == "(":
             opened.append(match.start())
         elif opened:

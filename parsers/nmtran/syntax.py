@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...engine.ir.span import Span
 
@@ -80,6 +80,7 @@ class Foreign:
     """A statement that is recognised but has no meaning here (CALL, DO WHILE, EXIT...)."""
 
     word: str
+    text: str
     span: Span = field(compare=False)
 
 
@@ -98,7 +99,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Option:
-    """``NAME``, ``NAME=value`` or ``NAME=(list)``; a bare parenthesis has an empty name."""
+    """``NAME``, ``NAME=value`` or ``NAME=(list)``."""
 
     name: Word
     value: Word | None = None
@@ -112,8 +113,16 @@ class Option:
 
 
 @dataclass(frozen=True)
+class InputItem:
+    """One item of $INPUT, ``name`` or ``name=synonym``."""
+
+    name: Word
+    synonym: Word | None
+
+
+@dataclass(frozen=True)
 class Condition:
-    """One condition of an IGNORE or ACCEPT list."""
+    """One condition of an IGNORE or ACCEPT list; ``operator`` as written, upper case."""
 
     item: Word
     operator: str
@@ -122,13 +131,28 @@ class Condition:
 
 @dataclass(frozen=True)
 class DataSource:
-    """$DATA: the file (None when missing) and what follows it.
+    """$DATA: the file, its options, and the IGNORE and ACCEPT lists."""
 
-    An option that holds conditions carries them in place of a value.
-    """
+    file: Word
+    options: tuple[Option, ...]
+    filters: tuple[tuple[Word, tuple[Condition, ...]], ...]
 
-    file: Word | None
-    options: tuple[tuple[Option, tuple[Condition, ...]], ...]
+
+@dataclass(frozen=True)
+class Compartment:
+    """COMPARTMENT=(...) of $MODEL: name and attributes as written."""
+
+    entries: tuple[Word, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """``REPLACE left=right`` of $ABBREVIATED; an index stands in ``items``."""
+
+    left: Option
+    right: Option
+    span: Span = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -143,6 +167,16 @@ class ThetaItem:
 
 
 @dataclass(frozen=True)
+class ThetaRecord:
+    """$THETA: its elements, NAMES(...) and the words of the search for initial values."""
+
+    items: tuple[ThetaItem, ...]
+    names: tuple[Word, ...]
+    search: tuple[Word, ...]
+    span: Span = field(compare=False)
+
+
+@dataclass(frozen=True)
 class MatrixItem:
     """One value of $OMEGA or $SIGMA with the option words that belong to it alone."""
 
@@ -152,15 +186,22 @@ class MatrixItem:
     repeat: int
     span: Span = field(compare=False)
 
+    def with_option(self, word: Word) -> MatrixItem:
+        """Return this item with one more option word."""
+        return replace(self, options=(*self.options, word))
+
 
 @dataclass(frozen=True)
 class MatrixRecord:
-    """$OMEGA or $SIGMA: its shape, the record-wide option words and its values in order."""
+    """$OMEGA or $SIGMA: its shape, all option words outside parentheses, its values in order.
 
-    block: bool
-    size: int | None
-    same: int | None  # number of repetitions
-    values: tuple[Word, Word] | None  # VALUES(diagonal, off-diagonal)
+    ``same`` counts the repetitions of SAME(m); ``values`` is VALUES(diagonal,off-diagonal).
+    """
+
+    block: Word | None
+    size: Word | None
+    same: int | None
+    values: tuple[Word, Word] | None
     names: tuple[Word, ...]
     options: tuple[Word, ...]
     items: tuple[MatrixItem, ...]

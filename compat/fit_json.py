@@ -1,0 +1,190 @@
+"""``fit.json``: one run as data, versioned; and starting values read back from results.
+
+Schema 1. Numbers have full precision; one that does not exist (no standard error, say) is ``null``.
+
+================ ======================================================================================
+key              value
+================ ======================================================================================
+schema           1
+status           ``converged``, ``not_converged``, ``evaluated`` or ``failed``
+message, remedy  how the run ended, and what to try where it did not end well
+method           the method that ran, such as ``vae``
+ofv              objective without the 2 pi constant
+minus_two_ll     ``importance_sampling``: value, se, ess_min, draws (or null); ``linearised``: value (or null)
+minus_two_elbo   the method's own bound, constant included
+bicc             corrected BIC
+n_subjects       number of subjects
+n_observations   number of observations
+parameters       list of name (``THETA1``, ``SIGMA(1,1)``, ``OMEGA(2,1)``), label, value, se, fixed; elements
+                 of omega and sigma outside all blocks are zero and not listed
+selection        null without candidates, else: ``effects``: the chosen ones (parameter, covariate, form,
+                 reference, level, theta, value, se, forced, bicc_change); ``candidates``: all of them, with
+                 ``selected``; ``certificate``: null or solver, objective, bound, agrees. bicc_change is BICc
+                 with this one effect toggled less the final BICc
+seconds          phase: wall-clock seconds
+seed             of all random numbers
+warnings         list of texts
+steps            one object per estimation step, with all keys above but ``schema``, ``n_*`` and ``steps``
+versions         elbomix, python, torch, numpy
+sha256           ``control_stream`` and ``data``: of the files as read (null: unknown)
+================ ======================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..engine.estimate import is_fixed, names
+from ..engine.fit import EffectResult, Fit, Selection
+from ..engine.ir.model import Model
+from .files import write_whole
+from .start_values import read_estimates, required_names
+
+__all__ = ["SCHEMA", "fit_json", "read_estimates", "write_fit_json"]
+
+SCHEMA = 1
+
+
+def write_fit_json(fit: Fit, path: Path) -> Path:
+    """Write ``fit`` to ``path`` in the schema of this module."""
+    return write_whole(path, json.dumps(fit_json(fit), indent=2, allow_nan=False) + "\n")
+
+
+def fit_json(fit: Fit) -> dict[str, Any]:
+    """Return ``fit`` in the schema of this module."""
+    step = _step(fit)
+    whole = {
+        "schema": SCHEMA,
+        **step,
+        "n_subjects": fit.n_subjects,
+        "n_observations": fit.n_observations,
+        "steps": [step],
+        "versions": _versions(),
+        "sha256": {
+            "control_stream": fit.base_model.source_sha256 or None,
+            "data": _sha256(Path(fit.data.path)),
+        },
+    }
+    clean: dict[str, Any] = _clean(whole)
+    return clean
+
+
+def _step(fit: Fit) -> dict[str, Any]:
+    sampled, linearised = fit.importance, fit.linearised
+    return {
+        "status": fit.status.code,
+        "message": fit.status.message,
+        "remedy": fit.status.remedy,
+        "method": fit.method,
+        "ofv": fit.ofv,
+        "minus_two_ll": {
+            "importance_sampling": None
+            if sampled is None
+            else {
+                "value": sampled.value,
+                "se": sampled.se,
+                "ess_min": np.min(sampled.ess),
+                "draws": sampled.draws,
+            },
+            "linearised": None if linearised is None else {"value": linearised.value},
+        },
+        "minus_two_elbo": fit.minus_two_elbo,
+        "bicc": fit.bicc,
+        "parameters": _parameters(fit),
+        "selection": None if fit.selection is None else _selection(fit.selection),
+        "seconds": fit.seconds,
+        "seed": fit.seed,
+        "warnings": list(fit.warnings),
+    }
+
+
+def _parameters(fit: Fit) -> list[dict[str, Any]]:
+    all_names = names(fit.model)
+    values = dict(zip(all_names, fit.estimate.flatten(), strict=True))
+    fixed = dict(zip(all_names, is_fixed(fit.model), strict=True))
+    errors = {} if fit.uncertainty is None else dict(zip(all_names, fit.uncertainty.se, strict=True))
+    labels = parameter_labels(fit.model)
+    wanted = required_names(fit.model)
+    return [
+        {
+            "name": name,
+            "label": labels.get(name, ""),
+            "value": values[name],
+            "se": errors.get(name, math.nan),
+            "fixed": fixed[name],
+        }
+        for name in all_names
+        if name in wanted
+    ]
+
+
+def parameter_labels(model: Model) -> dict[str, str]:
+    """Return the labels that the user gave: of thetas, and of the diagonals of omega and sigma."""
+    labels = {f"THETA{i + 1}": t.label for i, t in enumerate(model.thetas)}
+    for letters, blocks in (("SIGMA", model.sigma), ("OMEGA", model.omega)):
+        for block in blocks:
+            for i, label in enumerate(block.labels):
+                labels[f"{letters}({block.first + i},{block.first + i})"] = label
+    return {name: label for name, label in labels.items() if label}
+
+
+def _selection(selection: Selection) -> dict[str, Any]:
+    certificate = selection.certificate
+    return {
+        "effects": [_effect(r) for r in selection.selected],
+        "candidates": [{**_effect(r), "selected": r.selected} for r in selection.results],
+        "certificate": None
+        if certificate is None
+        else {
+            "solver": certificate.solver,
+            "objective": certificate.objective,
+            "bound": certificate.bound,
+            "agrees": certificate.agrees,
+        },
+    }
+
+
+def _effect(result: EffectResult) -> dict[str, Any]:
+    effect = result.effect
+    return {
+        "parameter": effect.parameter,
+        "covariate": effect.covariate,
+        "form": effect.form,
+        "reference": effect.reference,
+        "level": effect.level,
+        "theta": result.theta,
+        "value": result.value,
+        "se": result.se,
+        "forced": result.forced,
+        "bicc_change": result.bicc_change,
+    }
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("elbomix", "torch", "numpy")}
+    return {"elbomix": packages.pop("elbomix"), "python": platform.python_version(), **packages}
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _clean(value: Any) -> Any:
+    """Return ``value`` in JSON's own types; a number that is not finite becomes None."""
+    if isinstance(value, dict):
+        return {key: _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,119 @@
+"""The folder of results of one run: made when the first row is there, complete when the run is."""
+
+from __future__ import annotations
+
+import io
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .files import write_whole
+from .nonmem.ext import ExtStream
+from .nonmem.titles import method_title
+
+if TYPE_CHECKING:
+    from ..engine.fit import Fit, Iteration, Selection
+    from ..engine.ir.model import Model
+
+FIT, ENCODER, SELECTION, PATH = "fit.json", "encoder.pt", "selection.csv", "covariate_path.csv"
+_BY_ROOT = (
+    *(".lst", ".ext", ".phi", ".cov", ".cor", ".coi", ".shk", ".shm", "_final.ctl"),
+    *(f"_{plot}.{form}" for plot in ("convergence", "covariates", "gof") for form in ("png", "pdf")),
+)
+
+
+class OutputFolder:
+    """Where a run writes; also its observer, which streams the rows of the ``.ext`` file.
+
+    Nothing touches the disk before the first iteration, so a run refused at its start leaves no
+    trace. Files of an earlier run of the same model in the same folder are removed then.
+    """
+
+    def __init__(self, path: Path, root: str, model: Model, method: str, evaluate: bool) -> None:
+        self.path = path
+        self.root = root
+        self._model = model
+        self._title = method_title(method, evaluate)
+        self._stream: ExtStream | None = None
+
+    def __call__(self, iteration: Iteration) -> None:
+        """Append ``iteration`` to the ``.ext`` file."""
+        if self._stream is None:
+            self._begin()
+            self._stream = ExtStream(self.path / f"{self.root}.ext", self._model, self._title)
+        self._stream(iteration)
+
+    def close(self) -> None:
+        """Close the streamed file."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def write(self, fit: Fit, started: datetime, ended: datetime) -> tuple[Path, ...]:
+        """Write every file of ``fit`` and return their paths, ``fit.json`` last.
+
+        The report echoes the control stream; after a selection that of the final model.
+        """
+        from .fit_json import write_fit_json
+        from .nonmem.control_stream import final_control_stream
+        from .nonmem.write import write_nonmem
+        from .plots import write_plots
+
+        if self._stream is None:
+            self._begin()
+        self.close()
+        data_file = Path(os.path.relpath(fit.data.path, self.path)).as_posix()
+        final = final_control_stream(fit, data_file)
+        written = [write_whole(self.path / f"{self.root}_final.ctl", final)]
+        if fit.selection is not None:
+            written += self._write_selection(fit.selection)
+        # the report echoes the text whose parameters it holds
+        echo = final if fit.selection is not None and fit.selection.selected else None
+        written += write_nonmem(fit, self.path, self.root, started, ended, echo)
+        if fit.encoder is not None:
+            import torch
+
+            buffer = io.BytesIO()
+            torch.save(fit.encoder, buffer)
+            written.append(write_whole(self.path / ENCODER, buffer.getvalue()))
+        written += write_plots(fit, self.path, self.root)
+        # last: whoever waits for this file finds the others in place
+        write_fit_json(fit, self.path / FIT)
+        written.append(self.path / FIT)
+        return tuple(written)
+
+    def _begin(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        for stale in self.own_files():
+            stale.unlink(missing_ok=True)
+
+    def own_files(self) -> list[Path]:
+        """Return the paths that a run of this model may write."""
+        names = [f"{self.root}{end}" for end in _BY_ROOT]
+        tables = [table.file for table in self._model.tables if table.file]
+        return [self.path / name for name in (*names, *tables, FIT, ENCODER, SELECTION, PATH)]
+
+    def _write_selection(self, selection: Selection) -> list[Path]:
+        import pandas as pd
+
+        rows = [
+            {
+                "parameter": r.effect.parameter,
+                "covariate": r.effect.covariate,
+                "form": r.effect.form,
+                "reference": r.effect.reference,
+                "level": r.effect.level,
+                "selected": int(r.selected),
+                "forced": int(r.forced),
+                "theta": r.theta,
+                "value": r.value,
+                "se": r.se,
+                "bicc_change": r.bicc_change,
+            }
+            for r in selection.results
+        ]
+        table = pd.DataFrame(rows).astype({"theta": "Int64"})
+        return [
+            write_whole(self.path / SELECTION, table.to_csv(index=False)),
+            write_whole(self.path / PATH, selection.path.to_csv()),
+        ]

@@ -1,0 +1,281 @@
+"""The Python interface, and the one place that knows every phase from text to files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from ..engine.ir.dataset import DataSet
+from ..engine.ir.model import Model, Notice
+from ..engine.ir.task import Method
+from ..parsers.problem import Problem, ProblemError
+from ..parsers.read import read_data, read_model
+from .output_folder import OutputFolder
+
+if TYPE_CHECKING:
+    from ..engine.estimate import Estimate
+    from ..engine.fit import Effect, Fit, Iteration, Observer
+
+AS_WRITTEN = "as-written"
+AVAILABLE: tuple[Method, ...] = ("vae",)
+_TRY_VAE = "--method vae estimates the same model by the variational autoencoder"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run whose input has been read and found good; nothing has been computed or written."""
+
+    model: Model
+    data: DataSet
+    method: Method
+    candidates: tuple[Effect, ...]
+    forced: frozenset[int]
+    forbidden: frozenset[int]
+    start: Estimate | None
+    output: Path | None
+    seed: int
+    threads: int
+    hidden: int
+    evaluate: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run and the files it wrote."""
+
+    fit: Fit
+    files: tuple[Path, ...]
+
+
+def read(path: str | Path) -> Model:
+    """Read a control stream.
+
+    Raises :class:`~elbomix.parsers.problem.ProblemError` with every problem found, each with its place.
+    """
+    return read_model(Path(path))
+
+
+def fit(
+    model: Model | str | Path,
+    *,
+    data: str | Path | DataSet | None = None,
+    method: str = "vae",
+    covariates: str | Sequence[str] | None = None,
+    on: str | Sequence[str] | None = None,
+    force: str | Sequence[str] | None = None,
+    forbid: str | Sequence[str] | None = None,
+    output: str | Path | None = None,
+    seed: int = 1,
+    threads: int = 1,
+    hidden: int = 25,
+    evaluate: bool = False,
+    estimates_from: str | Path | None = None,
+    observer: Observer | None = None,
+) -> Fit:
+    """Estimate ``model`` and return the fit; with ``output`` also write every file into that folder.
+
+    Parameters
+    ----------
+    model
+        A model of :func:`read`, or the path of a control stream.
+    data
+        Data in place of the file that the model names; a relative path is taken from the control
+        stream's folder.
+    method
+        ``"vae"``, or ``"as-written"`` for the estimation step of the control stream.
+    covariates
+        Candidates of the covariate selection, ``"WT,SEX"`` or with forms ``"WT:power@mean,SEX:cat"``.
+    on
+        Parameters the candidates may act on, ``"KA,K,V"``; default: every mu-referenced one.
+    force, forbid
+        Effects that must be in, or out: ``"V~WT"``.
+    output
+        Folder for the files; None writes none.
+    seed, threads, hidden
+        Random seed, number of threads, hidden size of the encoder.
+    evaluate
+        Evaluate at the initial estimates in place of estimating.
+    estimates_from
+        The ``.ext`` file or ``fit.json`` of an earlier run whose final estimates replace the initial ones.
+    observer
+        Called with every :class:`~elbomix.engine.fit.Iteration`.
+
+    Raises
+    ------
+    ProblemError, CandidateError, ModelFailure
+        Something in the input is wrong or asks for what the engine lacks; nothing was written. All
+        messages say what, where and what to try. Numerical failure is no exception: see
+        ``Fit.status``.
+    """
+    job = prepare(
+        model,
+        data=data,
+        method=method,
+        covariates=covariates,
+        on=on,
+        force=force,
+        forbid=forbid,
+        output=output,
+        seed=seed,
+        threads=threads,
+        hidden=hidden,
+        evaluate=evaluate,
+        estimates_from=estimates_from,
+    )
+    return execute(job, observer).fit
+
+
+def prepare(
+    model: Model | str | Path,
+    *,
+    data: str | Path | DataSet | None = None,
+    method: str = "vae",
+    covariates: str | Sequence[str] | None = None,
+    on: str | Sequence[str] | None = None,
+    force: str | Sequence[str] | None = None,
+    forbid: str | Sequence[str] | None = None,
+    output: str | Path | None = None,
+    seed: int = 1,
+    threads: int = 1,
+    hidden: int = 25,
+    evaluate: bool = False,
+    estimates_from: str | Path | None = None,
+) -> Job:
+    """Read and check everything that :func:`fit` takes, without computing or writing anything."""
+    source = model if isinstance(model, Model) else read(model)
+    source, chosen, evaluate_as_written = _plan(source, method)
+    records = data if isinstance(data, DataSet) else read_data(source, data)
+    candidates, forced, forbidden = _candidates(source, records, covariates, on, force, forbid)
+    start = None
+    if estimates_from is not None:
+        from .fit_json import read_estimates
+
+        start = read_estimates(Path(estimates_from), source)
+    job = Job(
+        model=source,
+        data=records,
+        method=chosen,
+        candidates=candidates,
+        forced=forced,
+        forbidden=forbidden,
+        start=start,
+        output=None if output is None else Path(output),
+        seed=seed,
+        threads=threads,
+        hidden=hidden,
+        evaluate=evaluate or evaluate_as_written,
+    )
+    _check_output(job)
+    return job
+
+
+def execute(job: Job, observer: Observer | None = None) -> Result:
+    """Compute ``job`` and, where it has an output folder, write its files."""
+    from ..engine.methods.vae import VaeSettings
+    from ..engine.run import estimate
+
+    folder = _folder(job)
+    watchers = [watcher for watcher in (folder, observer) if watcher is not None]
+
+    def watch(iteration: Iteration) -> None:
+        for watcher in watchers:
+            watcher(iteration)
+
+    started = datetime.now().astimezone()
+    try:
+        done = estimate(
+            job.model,
+            job.data,
+            VaeSettings(seed=job.seed, hidden=job.hidden, threads=job.threads),
+            candidates=job.candidates,
+            forced=job.forced,
+            forbidden=job.forbidden,
+            start=job.start,
+            evaluate=job.evaluate,
+            observer=watch,
+        )
+        files = () if folder is None else folder.write(done, started, datetime.now().astimezone())
+    finally:
+        if folder is not None:
+            folder.close()
+    return Result(done, files)
+
+
+def input_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that mean: the input is wrong, nothing was computed, the message says why."""
+    from ..engine.failure import ModelFailure
+    from ..engine.selection.candidates import CandidateError
+
+    return ProblemError, CandidateError, ModelFailure
+
+
+def _plan(model: Model, method: str) -> tuple[Model, Method, bool]:
+    """Return the model with notices of what will not run as written, the method, and if to evaluate only."""
+    if method == AS_WRITTEN:
+        return _plan_as_written(model)
+    known: tuple[str, ...] = get_args(Method)
+    if method not in known:
+        hint = f"available now: {', '.join(AVAILABLE)}"
+        raise ProblemError([Problem(f"unknown method {method!r}", None, hint)])
+    if method not in AVAILABLE:
+        raise ProblemError([Problem(f"the method {method!r} is not available yet", None, _TRY_VAE)])
+    notices = [
+        Notice(
+            f"this step ({task.method.upper()}) was not run: the method asked for is {method.upper()}",
+            task.span,
+        )
+        for task in model.estimations
+        if task.method != method
+    ]
+    return model.replace(notices=(*model.notices, *notices)), "vae", False
+
+
+def _plan_as_written(model: Model) -> tuple[Model, Method, bool]:
+    problems = [
+        Problem(f"the method {task.method.upper()} is not available yet", task.span, _TRY_VAE)
+        for task in model.estimations
+        if task.method not in AVAILABLE
+    ]
+    if not model.estimations:
+        problems.append(Problem("there is no estimation step to run as written", None, _TRY_VAE))
+    elif len(model.estimations) > 1 and not problems:
+        second = model.estimations[1].span
+        problems.append(Problem("more than one estimation step is not available yet", second, _TRY_VAE))
+    if problems:
+        raise ProblemError(problems, {model.path: model.source})
+    task = model.estimations[0]
+    notices = [
+        Notice(f"the option {name} has no effect on the method {task.method.upper()}", task.span)
+        for name, _ in task.options
+    ]
+    return model.replace(notices=(*model.notices, *notices)), task.method, task.evaluate_only
+
+
+def _check_output(job: Job) -> None:
+    """Refuse an output folder that cannot be one, or in which the run would overwrite its own input."""
+    folder = _folder(job)
+    if folder is None:
+        return
+    if folder.path.exists() and not folder.path.is_dir():
+        raise ProblemError([Problem(f"the output folder {folder.path} is a file", None, "name a folder")])
+    problems = [
+        Problem(f"the table file {table.file} lies in another folder", table.span, "give its bare name")
+        for table in job.model.tables
+        if table.file is not None and Path(table.file).name != table.file
+    ]
+    if problems:
+        raise ProblemError(problems, {job.model.path: job.model.source})
+    inputs = {Path(job.model.path).resolve(), Path(job.data.path).resolve()}
+    for path in folder.own_files():
+        if path.resolve() in inputs:
+            message = f"the run would write over its own input {path}"
+            raise ProblemError([Problem(message, None, "name another folder with --output")])
+
+
+def _folder(job: Job) -> OutputFolder | None:
+    if job.output is None:
+        return None
+    return OutputFolder(job.output, Path(job.model.path).stem, job.model, job.method, job.evaluate)

@@ -1,0 +1,134 @@
+"""What depends on what: definitions and uses in the statements that run before the response.
+
+Every assignment makes a new definition of its variable, so re-assigned names are kept apart. What the
+likelihood sees (dynamics and observation model) are the sinks; a definition that no sink reaches is
+dead (a column of a table, say) and has no part in the statistical model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, is_dataclass
+
+from .expression import Eta, Expression, Theta, Variable, walk
+from .model import Model
+from .statement import Assign, If, Statement, assignments, expressions
+
+
+@dataclass(frozen=True)
+class Uses:
+    """The definitions (by position in :attr:`Dataflow.definitions`), thetas and etas that something uses."""
+
+    definitions: frozenset[int] = frozenset()
+    thetas: frozenset[int] = frozenset()
+    etas: frozenset[int] = frozenset()
+
+    def __or__(self, other: Uses) -> Uses:
+        return Uses(self.definitions | other.definitions, self.thetas | other.thetas, self.etas | other.etas)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One value of ``target``, made by statement ``position``.
+
+    ``assign`` is None where a conditional makes it.
+    """
+
+    target: str
+    position: int
+    assign: Assign | None
+    uses: Uses
+
+
+@dataclass(frozen=True)
+class Dataflow:
+    """All definitions in order, and what the sinks use directly."""
+
+    statements: tuple[Statement, ...]
+    definitions: tuple[Definition, ...]
+    sinks: Uses
+
+    def reached(self, cut: int | None = None) -> Uses:
+        """Return everything the sinks depend on, without going through definition ``cut``."""
+        found = self.sinks
+        waiting = list(found.definitions)
+        seen = set(waiting)
+        while waiting:
+            current = waiting.pop()
+            if current == cut:
+                continue
+            uses = self.definitions[current].uses
+            found |= uses
+            new = uses.definitions - seen
+            seen |= new
+            waiting += new
+        return found
+
+    def users(self, definition: int) -> list[int]:
+        """Return the live definitions that use ``definition`` directly."""
+        return [
+            d
+            for d in sorted(self.reached().definitions)
+            if definition in self.definitions[d].uses.definitions
+        ]
+
+
+def individual_statements(model: Model) -> tuple[Statement, ...]:
+    """Return the statements that make individual parameters.
+
+    Without dynamics nothing separates them from the observation model, so all statements are returned.
+    """
+    if model.dynamics is None:
+        return (*model.individual, *model.observation.statements)
+    return model.individual
+
+
+def dataflow(model: Model) -> Dataflow:
+    """Return the definitions of :func:`individual_statements` and what the likelihood uses of them."""
+    statements = individual_statements(model)
+    latest: dict[str, int] = {}
+    definitions: list[Definition] = []
+    for position, statement in enumerate(statements):
+        if isinstance(statement, Assign):
+            made = [Definition(statement.target, position, statement, _uses(walk(statement.value), latest))]
+        else:
+            made = _conditional(statement, position, latest)
+        for definition in made:
+            latest[definition.target] = len(definitions)
+            definitions.append(definition)
+    if model.dynamics is None:
+        sinks: Iterable[Expression] = (Variable(model.observation.response),)
+    else:
+        sinks = [*_nodes(model.dynamics), *expressions(model.observation.statements)]
+    return Dataflow(statements, tuple(definitions), _uses(sinks, latest))
+
+
+def _conditional(statement: If, position: int, latest: dict[str, int]) -> list[Definition]:
+    targets = dict.fromkeys(a.target for a in assignments((statement,)))
+    shared = _uses(expressions((statement,)), latest)
+    earlier = frozenset(latest[t] for t in targets if t in latest)  # kept where no branch assigns
+    uses = shared | Uses(definitions=earlier)
+    return [Definition(target, position, None, uses) for target in targets]
+
+
+def _uses(nodes: Iterable[Expression], latest: dict[str, int]) -> Uses:
+    definitions, thetas, etas = set(), set(), set()
+    for node in nodes:
+        if isinstance(node, Variable) and node.name in latest:
+            definitions.add(latest[node.name])
+        elif isinstance(node, Theta):
+            thetas.add(node.index)
+        elif isinstance(node, Eta):
+            etas.add(node.index)
+    return Uses(frozenset(definitions), frozenset(thetas), frozenset(etas))
+
+
+def _nodes(part: object) -> list[Expression]:
+    """Return every expression node anywhere inside a frozen value of the IR."""
+    if isinstance(part, Expression):
+        return list(walk(part))
+    if isinstance(part, tuple):
+        return [node for item in part for node in _nodes(item)]
+    if is_dataclass(part):
+        return [node for f in fields(part) for node in _nodes(getattr(part, f.name))]
+    return []

@@ -1,0 +1,203 @@
+"""Mu-referencing found by analysis of ordinary model code.
+
+An eta is mu-referenced where the model depends on it through phi = mu + eta alone, with
+
+    parameter = link^-1(phi),   mu = offset + sum_j design_j * g_j(theta_j),
+
+and no estimated theta of mu has another part in the model. The statements are interpreted over linear forms
+(:mod:`.linear_form`) instead of numbers, so intermediate variables, products, powers, logs and MU_n coding
+need no special treatment, and :mod:`.dataflow` tells whether eta and thetas go anywhere else.
+
+Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), two etas in one
+parameter, factors that are not linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link), parameters
+assigned by a conditional, etas or thetas shared by two parameters (a FIXed theta may be shared), and etas of
+the observation model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from . import linear_form as lf
+from .dataflow import Dataflow, dataflow
+from .derivative import ONE, ZERO
+from .expression import Binary, Call, Column, Eta, Expression, Negative, Number, Theta, Variable, walk
+from .linear_form import Form, Maybe
+from .model import Model
+from .span import Span
+
+Link = Literal["identity", "log", "logit"]
+TRANSFORMS: dict[str, Link] = {"theta": "identity", "log theta": "log", "logit theta": "logit"}
+
+
+@dataclass(frozen=True)
+class MuTerm:
+    """One term of mu: ``design`` (of data columns and numbers) times the transformed theta."""
+
+    theta: int  # from 1
+    transform: Link
+    design: Expression
+
+
+@dataclass(frozen=True)
+class MuReference:
+    """What is known of a mu-referenced eta.
+
+    ``parameter`` is the variable that phi makes; ``offset`` (None: 0) depends on data only. Offset and
+    designs are values per record: where they change within a subject, phi does too.
+    """
+
+    eta: int  # from 1
+    parameter: str
+    link: Link
+    terms: tuple[MuTerm, ...]
+    offset: Expression | None
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The data columns that mu depends on."""
+        parts = [t.design for t in self.terms] + ([self.offset] if self.offset is not None else [])
+        return frozenset(n.name for part in parts for n in walk(part) if isinstance(n, Column))
+
+
+def mu_references(model: Model) -> tuple[MuReference, ...]:
+    """Return the mu-reference of every eta that has one, in the order of the etas."""
+    flow = dataflow(model)
+    forms = _interpret(model, flow)
+    found = (_reference(model, flow, forms, eta) for eta in range(1, model.n_etas + 1))
+    return tuple(reference for reference in found if reference is not None)
+
+
+def holder(flow: Dataflow, eta: int) -> int | None:
+    """Return the one live definition that names ``eta``, or None where there are several or none."""
+    if eta in flow.sinks.etas:
+        return None
+    holders = [d for d in flow.reached().definitions if eta in flow.definitions[d].uses.etas]
+    return holders[0] if len(holders) == 1 else None
+
+
+def _reference(model: Model, flow: Dataflow, forms: list[Maybe], eta: int) -> MuReference | None:
+    current = holder(flow, eta)
+    best: tuple[int, Form] | None = None
+    while current is not None:
+        form = forms[current]
+        if form is None or not _is_phi(form, eta):
+            break
+        if best is None or _is_better(flow, best, (current, form)):
+            best = (current, form)
+        users = flow.users(current)
+        current = users[0] if len(users) == 1 and current not in flow.sinks.definitions else None
+    if best is None or _is_bare(best[1]):
+        return None
+    place, form = best
+    thetas = [atom.index for atom, _ in form.parts if atom.kind != "eta"]
+    estimated = {t for t in thetas if not model.thetas[t - 1].fixed}
+    elsewhere = flow.reached(cut=place)
+    if len(set(thetas)) < len(thetas) or estimated & elsewhere.thetas or eta in elsewhere.etas:
+        return None
+    definition = flow.definitions[place]
+    assert form.link != "odds"
+    return MuReference(
+        eta,
+        definition.target,
+        form.link,
+        tuple(MuTerm(atom.index, TRANSFORMS[atom.kind], c) for atom, c in form.parts if atom.kind != "eta"),
+        None if form.offset == ZERO else form.offset,
+        span=definition.assign.span if definition.assign is not None else None,
+    )
+
+
+def _is_phi(form: Form, eta: int) -> bool:
+    etas = [(atom.index, coefficient) for atom, coefficient in form.parts if atom.kind == "eta"]
+    return form.link != "odds" and etas == [(eta, ONE)]
+
+
+def _is_bare(form: Form) -> bool:
+    return form.link == "identity" and len(form.parts) == 1 and form.offset == ZERO
+
+
+def _is_better(flow: Dataflow, old: tuple[int, Form], new: tuple[int, Form]) -> bool:
+    """Return whether a variable made of ``old`` alone is the parameter rather than ``old`` itself."""
+    return (
+        _is_bare(old[1])
+        or (old[1].link == "identity" and new[1].link != "identity")
+        or flow.definitions[old[0]].target == flow.definitions[new[0]].target
+        or len(new[1].parts) > len(old[1].parts)
+    )
+
+
+def _interpret(model: Model, flow: Dataflow) -> list[Maybe]:
+    """Return the form of each definition, None where it has none."""
+    initial = {i: t.initial for i, t in enumerate(model.thetas, start=1)}
+    domain = lf.Domain(
+        frozenset(i for i, value in initial.items() if value > 0),
+        frozenset(i for i, value in initial.items() if 0 < value < 1),
+    )
+    known: dict[str, Maybe] = {}
+    forms: list[Maybe] = []
+    for definition in flow.definitions:
+        form = None if definition.assign is None else _form(definition.assign.value, known, domain)
+        known[definition.target] = form
+        forms.append(form)
+    return forms
+
+
+def _form(node: Expression, known: dict[str, Maybe], domain: lf.Domain) -> Maybe:
+    match node:
+        case Number() | Column():
+            return lf.data(node)
+        case Theta(index):
+            return lf.single("theta", index)
+        case Eta(index):
+            return lf.single("eta", index)
+        case Variable(name):
+            return known.get(name)
+        case Negative(operand):
+            a = _form(operand, known, domain)
+            if a is not None and a.is_data and not isinstance(a.offset, Number):
+                return lf.data(Negative(a.offset))
+            return lf.minus(a)
+        case Binary(operator, left, right):
+            a, b = _form(left, known, domain), _form(right, known, domain)
+            if a is None or b is None:
+                return None
+            if a.is_data and b.is_data:
+                return lf.data(Binary(operator, a.offset, b.offset))
+            match operator:
+                case "+":
+                    return lf.plus(a, b)
+                case "-":
+                    return lf.plus(a, lf.minus(b))
+                case "*":
+                    return lf.times(a, b, domain)
+                case "/":
+                    return lf.over(a, b, domain)
+                case "**":
+                    return lf.power(a, b, domain)
+        case Call(function, arguments):
+            inner = [_form(argument, known, domain) for argument in arguments]
+            if any(a is None for a in inner):
+                return None
+            if all(a is not None and a.is_data for a in inner):
+                return lf.data(replace(node, arguments=tuple(a.offset for a in inner if a is not None)))
+            return _call(function, inner[0], domain)
+    return None
+
+
+def _call(function: str, a: Maybe, domain: lf.Domain) -> Maybe:
+    match function:
+        case "exp":
+            return lf.exponential(a)
+        case "log":
+            return lf.logarithm(a, domain)
+        case "log10":
+            return lf.over(lf.logarithm(a, domain), lf.data(lf.LOG_TEN), domain)
+        case "sqrt":
+            return lf.power(a, lf.data(Number(0.5)), domain)
+        case "logit":
+            return lf.logit(a, domain)
+        case "invlogit":
+            return lf.inverse_logit(a)
+    return None

@@ -1,0 +1,167 @@
+"""The finish: maximise the true marginal likelihood on importance samples around the posteriors.
+
+Rounds of proposals at the current estimate and quasi-Newton on the likelihood of fixed draws, with
+more and independent draws each round, until new draws see nothing left to gain.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from ..estimate import Array, Estimate
+from ..fit import ImportanceLikelihood, Iteration, Observer
+from ..inner.posterior import Posterior, gaussian_posterior
+from ..objective.joint import LOG_2PI, Joint
+from ..objective.sampling import (
+    Draws,
+    MarginalLikelihood,
+    draw,
+    effective_sample_size,
+    importance_likelihood,
+    log_weights,
+    weighted_moments,
+)
+from ..parameterisation import Parameterisation
+from .vae import VaeSettings
+
+GAIN = 0.02  # -2 log-likelihood: what fresh draws may still gain at convergence
+SMALLEST_SHARE = 0.1  # of the draws: effective sample size below which a step is shortened
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of the finish: estimate, its free vector, last draws, posteriors, convergence."""
+
+    estimate: Estimate
+    free: Array
+    posterior: Posterior
+    likelihood: MarginalLikelihood
+    history: tuple[Iteration, ...]
+    converged: bool
+
+
+def tensors(estimate: Estimate) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (theta, omega, sigma) as tensors."""
+    return (
+        torch.from_numpy(estimate.theta),
+        torch.from_numpy(estimate.omega),
+        torch.from_numpy(estimate.sigma),
+    )
+
+
+def propose(
+    joint: Joint,
+    estimate: Estimate,
+    start: Tensor,
+    draws: int,
+    *,
+    seed: int,
+    name: str,
+    keep: bool,
+) -> tuple[Posterior, Draws]:
+    """Return modes and draws from proposals matched to the weighted moments of a pilot sample."""
+    parameters = tensors(estimate)
+    mode = gaussian_posterior(joint, *parameters, start)
+    pilot = draw(joint, parameters, mode, 128, seed=seed, name=name + "/pilot", widening=1.2)
+    weights = log_weights(joint, pilot, parameters)
+    mean, covariance = weighted_moments(pilot, weights)
+    enough = effective_sample_size(weights) > 20 * joint.n_active
+    jitter = 1e-10 * torch.eye(joint.n_active, dtype=mean.dtype)
+    centre = torch.where(enough[:, None], mean - joint.active_mu(parameters[0]), mode.mean)
+    own = mode.chol @ mode.chol.mT
+    scale = torch.linalg.cholesky(torch.where(enough[:, None, None], covariance, own) + jitter * own)
+    matched = Posterior(centre, scale, mode.converged)
+    return mode, draw(joint, parameters, matched, draws, seed=seed, name=name, keep=keep)
+
+
+def maximise(
+    joint: Joint,
+    estimate: Estimate,
+    posterior_start: Tensor,
+    settings: VaeSettings,
+    observer: Observer | None,
+    began: float,
+    name: str = "finish",
+) -> Finished:
+    """Return the maximum of the marginal likelihood from ``estimate``."""
+    parameterisation = Parameterisation(joint.model)
+    keep = not joint.mu.structural_thetas
+    free = parameterisation.pack(estimate)
+    start = posterior_start
+    history: list[Iteration] = []
+    converged = False
+    for number in range(1, settings.max_rounds + 1):
+        size = settings.finish_draws if number > 1 else max(settings.finish_draws // 4, 128)
+        current = parameterisation.estimate(free)
+        mode, sample = propose(
+            joint, current, start, size, seed=settings.seed, name=f"{name}/{number}", keep=keep
+        )
+        start = mode.mean
+        likelihood = MarginalLikelihood(joint, parameterisation, sample)
+        before, _ = likelihood.value_and_gradient(free)
+        free, after = _climb(likelihood, free, before)
+        objective = after - joint.data.n_observations * LOG_2PI
+        row = Iteration(
+            "refinement", number, objective, parameterisation.estimate(free), time.perf_counter() - began
+        )
+        history.append(row)
+        if observer is not None:
+            observer(row)
+        if number > 1 and before - after < GAIN + 0.005 * parameterisation.size:
+            converged = True
+            break
+    finished = parameterisation.estimate(free)
+    return Finished(finished, free, mode, likelihood, tuple(history), converged)
+
+
+def _climb(likelihood: MarginalLikelihood, free: Array, before: float) -> tuple[Array, float]:
+    """Return the maximum on the draws, or the point on the way where the draws still serve."""
+    result = minimize(
+        likelihood.value_and_gradient, free, jac=True, method="BFGS", options={"gtol": 1e-3, "maxiter": 100}
+    )
+    step = np.asarray(result.x, dtype=float) - free
+    joint, parameterisation = likelihood.joint, likelihood.parameterisation
+    for _ in range(10):
+        trial = free + step
+        parameters = tensors(parameterisation.estimate(trial))
+        weights = log_weights(joint, likelihood.draws, parameters)
+        share = float(effective_sample_size(weights).min()) / len(weights)
+        if np.isfinite(share) and share > SMALLEST_SHARE:
+            value, _ = likelihood.value_and_gradient(trial)
+            if np.isfinite(value) and value <= before:
+                return trial, value
+        step = 0.5 * step
+    return free, before
+
+
+def evaluated_likelihood(
+    joint: Joint, estimate: Estimate, start: Tensor, settings: VaeSettings
+) -> tuple[ImportanceLikelihood, Posterior, Draws, Tensor]:
+    """Return -2 log-likelihood on fresh draws, modes, and all draws with their log weights."""
+    parameters = tensors(estimate)
+    weights: list[Tensor] = []
+    samples: list[Draws] = []
+    mode: Posterior | None = None
+    for replicate in range(settings.likelihood_replicates):
+        mode, sample = propose(
+            joint,
+            estimate,
+            start if mode is None else mode.mean,
+            settings.likelihood_draws,
+            seed=settings.seed,
+            name=f"likelihood/{replicate}",
+            keep=True,
+        )
+        weights.append(log_weights(joint, sample, parameters))
+        samples.append(replace(sample, structures=None))
+    assert mode is not None
+    together = Draws(
+        torch.cat([s.z for s in samples]), torch.cat([s.log_q for s in samples]), samples[0].chunks, None
+    )
+    return importance_likelihood(weights), mode, together, torch.cat(weights)

@@ -1,0 +1,177 @@
+"""The marginal likelihood by importance sampling, and its derivatives to the population parameters.
+
+Draws are kept in z = mu + eta: while only mu-referenced thetas, omega and the residual model move,
+predictions stay and the likelihood of new parameters costs no decoder call. Its gradient is
+Fisher's identity and its Hessian Louis' identity on the weighted draws (Louis 1982, equation 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..decoder.compile import Structure
+from ..estimate import Array
+from ..fit import ImportanceLikelihood
+from ..inner.posterior import Posterior
+from ..parameterisation import Parameterisation
+from ..randomness import t_points
+from .joint import Chunk, Joint, log_likelihood, log_normal_density
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of z from a proposal, with log proposal densities and kept decoder stages per chunk.
+
+    ``z`` is ``"draw id active"``, ``log_q`` ``"draw id"``. ``structures`` is None where thetas of the
+    structural model are estimated, so that predictions must be computed anew.
+    """
+
+    z: Tensor
+    log_q: Tensor
+    chunks: list[Chunk]
+    structures: list[Structure] | None
+
+
+@torch.no_grad()
+def draw(
+    joint: Joint,
+    parameters: tuple[Tensor, Tensor, Tensor],
+    posterior: Posterior,
+    draws: int,
+    *,
+    seed: int,
+    name: str,
+    df: float = 6.0,
+    widening: float = 1.1,
+    keep: bool = True,
+) -> Draws:
+    """Return draws from t distributions around each subject's posterior.
+
+    ``df`` degrees of freedom (infinite: normal); scales are the posterior's times ``widening``.
+    """
+    theta = parameters[0]
+    n = joint.n_active
+    points, log_density = t_points(draws, joint.n_subjects, n, df, seed, name)
+    chol = widening * posterior.chol
+    eta = posterior.mean + torch.einsum("ikl,nil->nik", chol, points)
+    log_q = log_density - chol.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    z = eta + joint.active_mu(theta)
+    chunks = joint.chunks(draws)
+    structures = None
+    if keep:
+        structures = list(
+            joint.map(
+                lambda c: c.decoder.structure(theta, joint.full_eta(eta[:, c.subjects])).detach(), chunks
+            )
+        )
+    return Draws(z, log_q, chunks, structures)
+
+
+def chunk_log_weights(
+    joint: Joint,
+    draws: Draws,
+    position: int,
+    parameters: tuple[Tensor, Tensor, Tensor],
+    with_prior: bool = True,
+) -> Float[Tensor, "draw id"]:
+    """Return log p(y, z) - log q(z) for the subjects of one chunk, or log p(y | z) - log q(z)."""
+    theta, omega, sigma = parameters
+    chunk = draws.chunks[position]
+    eta = draws.z[:, chunk.subjects] - joint.active_mu(theta)[chunk.subjects]
+    if draws.structures is None:
+        structure = chunk.decoder.structure(theta, joint.full_eta(eta))
+    else:
+        structure = draws.structures[position]
+    prediction = chunk.decoder.observe(structure, theta, sigma)
+    value = log_likelihood(prediction, chunk.decoder.batch)
+    value = value - draws.log_q[:, chunk.subjects]
+    if with_prior:
+        value = value + log_normal_density(eta, joint.active_omega(omega))
+    return torch.where(torch.isnan(value), -math.inf, value)
+
+
+@torch.no_grad()
+def log_weights(
+    joint: Joint, draws: Draws, parameters: tuple[Tensor, Tensor, Tensor]
+) -> Float[Tensor, "draw id"]:
+    """Return log importance weights of all subjects."""
+    parts = [chunk_log_weights(joint, draws, p, parameters) for p in range(len(draws.chunks))]
+    return torch.cat(parts, 1)
+
+
+def effective_sample_size(weights: Float[Tensor, "draw id"]) -> Float[Tensor, " id"]:
+    """Return (sum w)^2 / sum w^2 of every subject from log weights (Kong 1992)."""
+    return (2.0 * torch.logsumexp(weights, 0) - torch.logsumexp(2.0 * weights, 0)).exp()
+
+
+class MarginalLikelihood:
+    """-2 log-likelihood on fixed draws as a smooth function of the free parameter vector."""
+
+    def __init__(self, joint: Joint, parameterisation: Parameterisation, draws: Draws) -> None:
+        self.joint, self.parameterisation, self.draws = joint, parameterisation, draws
+
+    def _chunk(self, position: int, free: Tensor) -> Tensor:
+        weights = chunk_log_weights(self.joint, self.draws, position, self.parameterisation.unpack(free))
+        return -2.0 * (torch.logsumexp(weights, 0) - math.log(len(weights))).sum()
+
+    def value_and_gradient(self, free: Array) -> tuple[float, Array]:
+        """Return -2 log-likelihood and its gradient; chunks are summed in order."""
+
+        def work(position: int) -> tuple[float, Array]:
+            vector = torch.from_numpy(np.asarray(free, dtype=float)).requires_grad_()
+            value = self._chunk(position, vector)
+            (gradient,) = torch.autograd.grad(value, vector)
+            return float(value.detach()), gradient.numpy()
+
+        parts = [work(p) for p in range(len(self.draws.chunks))]
+        return sum(p[0] for p in parts), np.sum([p[1] for p in parts], axis=0)
+
+    def hessian(self, free: Array) -> Array:
+        """Return the Hessian of -2 log-likelihood at ``free``."""
+        total = np.zeros((len(free), len(free)))
+        for position in range(len(self.draws.chunks)):
+            vector = torch.from_numpy(np.asarray(free, dtype=float)).requires_grad_()
+            value = self._chunk(position, vector)
+            (gradient,) = torch.autograd.grad(value, vector, create_graph=True)
+            for k in range(len(free)):
+                (row,) = torch.autograd.grad(gradient[k], vector, retain_graph=True)
+                total[k] += row.numpy()
+        return 0.5 * (total + total.T)
+
+
+def importance_likelihood(weights: list[Float[Tensor, "draw id"]]) -> ImportanceLikelihood:
+    """Return -2 log-likelihood from log weights of independent replicates of the same size.
+
+    Its standard error comes from the scatter of the replicates, since the even points of one
+    replicate are not independent.
+    """
+    replicates = torch.stack([-2.0 * torch.logsumexp(w, 0) + 2.0 * math.log(len(w)) for w in weights])
+    everything = torch.cat(weights)
+    by_subject = -2.0 * (torch.logsumexp(everything, 0) - math.log(len(everything)))
+    totals = replicates.sum(1)
+    se = float(totals.std() / math.sqrt(len(totals))) if len(totals) > 1 else math.nan
+    return ImportanceLikelihood(
+        value=float(by_subject.sum()),
+        se=se,
+        by_subject=by_subject.numpy(),
+        ess=effective_sample_size(everything).numpy(),
+        draws=len(everything),
+    )
+
+
+@torch.no_grad()
+def weighted_moments(
+    draws: Draws, weights: Float[Tensor, "draw id"]
+) -> tuple[Float[Tensor, "id active"], Float[Tensor, "id active active"]]:
+    """Return posterior means and covariances of z by self-normalised weights."""
+    share = torch.softmax(weights, 0)
+    mean = torch.einsum("ni,nik->ik", share, draws.z)
+    deviation = draws.z - mean
+    covariance = torch.einsum("ni,nik,nil->ikl", share, deviation, deviation)
+    return mean, covariance

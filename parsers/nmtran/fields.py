@@ -1,0 +1,41 @@
+"""Fields of a data line, and their places in the file."""
+
+from __future__ import annotations
+
+import re
+
+from ...engine.ir.span import Span
+from ..source import Source
+
+# Blanks around a comma or tab belong to it; elsewhere any number of blanks is one separator.
+SEPARATOR = re.compile(r" *[,\t] *| +")
+BLANK = " \r\x1a"
+
+
+def split_fields(text: str) -> list[str]:
+    """Return the fields of a data line without its blank ends."""
+    return SEPARATOR.split(text) if " " in text or "\t" in text else text.split(",")
+
+
+def line_span(source: Source, line: int) -> Span:
+    """Return the place of a whole line."""
+    start = source.offset(line)
+    end = source.text.find("\n", start)
+    text = source.text[start : end if end >= 0 else len(source.text)]
+    return source.span(start, start + max(1, len(text.rstrip())))
+
+
+def field_span(source: Source, line: int, position: int) -> Span:
+    """Return the place of field ``position`` (from 0) of a line, or of the line where it has none."""
+    start = source.offset(line)
+    end = source.text.find("\n", start)
+    raw = source.text[start : end if end >= 0 else len(source.text)].rstrip(BLANK)
+    begin = len(raw) - len(raw.lstrip(BLANK))
+    for _ in range(position):
+        match = SEPARATOR.search(raw, begin)
+        if match is None:
+            return line_span(source, line)
+        begin = match.end()
+    match = SEPARATOR.search(raw, begin)
+    stop = match.start() if match is not None else len(raw)
+    return source.span(start + begin, start + max(stop, begin + 1))

@@ -1,0 +1,16 @@
+"""Numbers as Fortran writes them."""
+
+from __future__ import annotations
+
+import re
+
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+))(?:[EeDd]([+-]?\d+)|([+-]\d+))?\s*")
+
+
+def number(text: str) -> float | None:
+    """Return the value of ``text`` (``1``, ``.5``, ``1.E-3``, ``1D3``, ``1+3``), or None if it is no number."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    exponent = match.group(2) or match.group(3) or "0"
+    return float(f"{match.group(1)}e{exponent}")
