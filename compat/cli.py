@@ -109,6 +109,7 @@ def fit(
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)  # before numpy and torch are loaded
+    from ..parsers.problem import ProblemError
     from . import run
     from .progress import progress
     from .report import show_report
@@ -132,8 +133,9 @@ def fit(
         )
         with progress(job.data.n_observations, quiet=quiet) as observer:
             result = run.execute(job, observer)
-    except run.input_errors() as error:
-        click.echo(str(error), err=True)
+    except run.INPUT_ERRORS as error:
+        said = str(error)
+        click.echo(said if isinstance(error, ProblemError) else f"error: {said}", err=True)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         left = f"; what was written so far is in {folder}" if folder.exists() else ""

@@ -21,7 +21,7 @@ selection        null without candidates, else: ``effects``: the chosen ones (pa
                  reference, level, theta, value, se, forced, bicc_change); ``candidates``: all of them, with
                  ``selected``; ``certificate``: null or solver, objective, bound, agrees. bicc_change is BICc
                  with this one effect toggled less the final BICc
-seconds          phase: wall-clock seconds
+seconds          phase: wall-clock seconds; ``total`` of the run
 seed             of all random numbers
 warnings         list of texts
 steps            one object per estimation step, with all keys above but ``schema``, ``n_*`` and ``steps``

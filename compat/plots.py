@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ _LINE, _POINT, _BURN_IN, _EXCLUDED = "#1f4e79", "#3b6ea5", "#d9d9d9", "#f2f2f2"
 _ANNEALED, _SMOOTHING, _SMOOTHER = "#2e8b57", "#c0392b", "#c0392b"
 _COLUMNS = 3
 _DPI = 150
+_TITLE_WIDTH = 36
 
 
 def write_plots(fit: Fit, folder: Path, root: str) -> list[Path]:
@@ -61,7 +63,8 @@ def convergence_figure(fit: Fit) -> Figure | None:
     _trace(axes[0], x, objective, "Objective")
     _limit_to_main(axes[0], history, objective)
     for axis, (k, name) in zip(axes[1:], shown, strict=True):
-        _trace(axis, x, values[:, k], f"{name}  {labels[name]}" if name in labels else name)
+        title = f"{name}  {labels[name]}" if name in labels else name
+        _trace(axis, x, values[:, k], shorten(title, _TITLE_WIDTH, placeholder="..."))
     for axis in axes:
         _mark_phases(axis, [i.phase for i in history])
     _legend(figure, axes[0])

@@ -13,7 +13,6 @@ from .progress import duration
 
 if TYPE_CHECKING:
     from ..engine.fit import Fit
-    from ..engine.ir.parameter import CovarianceBlock
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,13 @@ def plain(part: Section) -> str:
 
 
 def figure(value: float | None, digits: int = 4) -> str:
-    """Return ``value`` with ``digits`` significant digits, ``-`` where there is none."""
+    """Return ``value`` with at least ``digits`` significant digits, ``-`` where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
     if value == 0:
         return "0"
     places = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{value:.{places}f}" if 0 <= places <= 7 else f"{value:.{digits}g}"
+    return f"{value:.{max(places, 0)}f}" if -4 <= places <= 7 else f"{value:.{digits - 1}e}"
 
 
 def _summary(fit: Fit) -> Section:
@@ -93,8 +92,7 @@ def _likelihood(fit: Fit) -> Section:
     rows: list[tuple[str, ...]] = []
     sampled = fit.importance
     if sampled is not None:
-        least = f"least effective sample size {sampled.ess.min():.0f} of {sampled.draws}"
-        note = f"SE {figure(sampled.se, 2)}, {least}"
+        note = f"SE {figure(sampled.se, 2)}, min. ESS {sampled.ess.min():.0f} of {sampled.draws} draws"
         rows.append(("-2LL, importance sampling", f"{sampled.value:.3f}", note))
     if fit.linearised is not None:
         rows.append(("-2LL, linearised", f"{fit.linearised.value:.3f}", ""))
@@ -107,15 +105,18 @@ def _likelihood(fit: Fit) -> Section:
 
 def _parameters(fit: Fit) -> Section:
     from ..engine.estimate import is_fixed, names
+    from .fit_json import parameter_labels
+    from .start_values import required_names
 
     values = fit.estimate.flatten()
     fixed = is_fixed(fit.model)
     errors = None if fit.uncertainty is None else fit.uncertainty.se
     extra = _spread(fit)
-    labels = _labels(fit)
+    labels = parameter_labels(fit.model)
+    inside = required_names(fit.model)
     rows = []
     for i, name in enumerate(names(fit.model)):
-        if fixed[i] and values[i] == 0 and name.startswith(("OMEGA", "SIGMA")):
+        if name not in inside:
             continue  # a structural zero
         se = None if errors is None else float(errors[i])
         if fixed[i]:
@@ -123,41 +124,35 @@ def _parameters(fit: Fit) -> Section:
         else:
             shown = figure(se, 3)
             relative = figure(100 * se / abs(values[i]), 3) if se is not None and values[i] else "-"
-        spread, shrinkage = extra.get(name, ("", ""))
-        rows.append(
-            (name, labels.get(name, ""), figure(float(values[i])), shown, relative, spread, shrinkage)
-        )
-    header = ("parameter", "label", "value", "SE", "RSE %", "SD or corr.", "shrinkage %")
+        value = figure(float(values[i]))
+        rows.append((name, labels.get(name, ""), value, shown, relative, *extra.get(name, ("", "", ""))))
+    header = ("parameter", "label", "value", "SE", "RSE %", "SD/corr.", "CV %", "shrink %")
     return Section("Parameters", tuple(rows), header)
 
 
-def _spread(fit: Fit) -> dict[str, tuple[str, str]]:
-    """Return SD (diagonal) or correlation, and shrinkage, of the elements of omega and sigma."""
-    found: dict[str, tuple[str, str]] = {}
+def _spread(fit: Fit) -> dict[str, tuple[str, str, str]]:
+    """Return SD or correlation, CV and shrinkage of the elements of omega and sigma.
+
+    A CV is that of a lognormal parameter, 100 sqrt(exp(variance) - 1); others have none.
+    """
+    from ..engine.ir.mu import mu_references
+
+    lognormal = {r.eta - 1 for r in mu_references(fit.model) if r.link == "log"}
+    found: dict[str, tuple[str, str, str]] = {}
     for letter, full, shrinkage in (
         ("OMEGA", fit.estimate.omega, fit.shrinkage.eta_sd),
         ("SIGMA", fit.estimate.sigma, fit.shrinkage.eps_sd),
     ):
         for i in range(len(full)):
             of_row = figure(float(shrinkage[i]), 3) if i < len(shrinkage) else ""
-            found[f"{letter}({i + 1},{i + 1})"] = (figure(math.sqrt(full[i, i])), of_row)
+            known = letter == "OMEGA" and i in lognormal
+            cv = figure(100 * math.sqrt(math.expm1(full[i, i])), 3) if known else ""
+            found[f"{letter}({i + 1},{i + 1})"] = (figure(math.sqrt(full[i, i])), cv, of_row)
             for j in range(i):
                 scale = math.sqrt(full[i, i] * full[j, j])
-                found[f"{letter}({i + 1},{j + 1})"] = (figure(full[i, j] / scale) if scale else "", "")
+                correlation = figure(full[i, j] / scale) if scale else ""
+                found[f"{letter}({i + 1},{j + 1})"] = (correlation, "", "")
     return found
-
-
-def _labels(fit: Fit) -> dict[str, str]:
-    labels = {f"THETA{i + 1}": theta.label for i, theta in enumerate(fit.model.thetas)}
-    blocks: list[tuple[str, tuple[CovarianceBlock, ...]]] = [
-        ("OMEGA", fit.model.omega),
-        ("SIGMA", fit.model.sigma),
-    ]
-    for letter, members in blocks:
-        for block in members:
-            for i, label in enumerate(block.labels[: block.size]):
-                labels[f"{letter}({block.first + i},{block.first + i})"] = label
-    return labels
 
 
 def _selection(fit: Fit) -> Section:
@@ -207,10 +202,12 @@ def _show_rich(parts: Sequence[Section], stream: TextIO) -> None:
             for row in part.rows:
                 console.print(Text("  " + row[0]))
         else:
-            table = Table(title=Text(part.title, style="bold"), title_justify="left", box=SIMPLE_HEAD)
+            table = Table(
+                title=Text(part.title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+            )
             left = _text_columns(part)
             for c, name in enumerate(part.header):
-                table.add_column(name, justify="left" if c in left else "right")
+                table.add_column(name, justify="left" if c in left else "right", no_wrap=c == 0)
             for row in part.rows:
                 table.add_row(*(Text(cell) for cell in row))
             console.print(table)

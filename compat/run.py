@@ -8,11 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from ..engine.failure import ModelFailure
 from ..engine.ir.dataset import DataSet
 from ..engine.ir.model import Model, Notice
 from ..engine.ir.task import Method
+from ..engine.selection.candidates import CandidateError, make_candidates
 from ..parsers.problem import Problem, ProblemError
 from ..parsers.read import read_data, read_model
+from .covariates import match_pairs, parse_covariates, parse_names, parse_pairs
 from .output_folder import OutputFolder
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 AS_WRITTEN = "as-written"
 AVAILABLE: tuple[Method, ...] = ("vae",)
+INPUT_ERRORS = (ProblemError, CandidateError)  # the input is wrong, the message says what to do
+_NEEDS_COVARIATES = "chooses among candidate effects: name them with --covariates"
 _TRY_VAE = "--method vae estimates the same model by the variational autoencoder"
 
 
@@ -105,10 +110,9 @@ def fit(
 
     Raises
     ------
-    ProblemError, CandidateError, ModelFailure
-        Something in the input is wrong or asks for what the engine lacks; nothing was written. All
-        messages say what, where and what to try. Numerical failure is no exception: see
-        ``Fit.status``.
+    ProblemError, CandidateError
+        Something in the input is wrong or asks for what the engine lacks; nothing was written. The
+        message says what, where and what to try. Numerical failure is no exception: see ``Fit.status``.
     """
     job = prepare(
         model,
@@ -147,8 +151,12 @@ def prepare(
     """Read and check everything that :func:`fit` takes, without computing or writing anything."""
     source = model if isinstance(model, Model) else read(model)
     source, chosen, evaluate_as_written = _plan(source, method)
-    records = data if isinstance(data, DataSet) else read_data(source, data)
-    candidates, forced, forbidden = _candidates(source, records, covariates, on, force, forbid)
+    only_evaluate = evaluate or evaluate_as_written
+    if only_evaluate and covariates is not None:
+        raise CandidateError("--covariates asks for a selection, and an evaluation selects nothing")
+    records = data if isinstance(data, DataSet) else _read_data(source, data)
+    candidates = _candidates(source, records, covariates, on)
+    forced, forbidden = _constraints(candidates, force, forbid)
     start = None
     if estimates_from is not None:
         from .fit_json import read_estimates
@@ -166,7 +174,7 @@ def prepare(
         seed=seed,
         threads=threads,
         hidden=hidden,
-        evaluate=evaluate or evaluate_as_written,
+        evaluate=only_evaluate,
     )
     _check_output(job)
     return job
@@ -198,18 +206,51 @@ def execute(job: Job, observer: Observer | None = None) -> Result:
             observer=watch,
         )
         files = () if folder is None else folder.write(done, started, datetime.now().astimezone())
+    except ModelFailure as failure:
+        problem = Problem(failure.message, failure.span, failure.hint)
+        raise ProblemError([problem], {job.model.path: job.model.source}) from failure
     finally:
         if folder is not None:
             folder.close()
     return Result(done, files)
 
 
-def input_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that mean: the input is wrong, nothing was computed, the message says why."""
-    from ..engine.failure import ModelFailure
-    from ..engine.selection.candidates import CandidateError
+def _read_data(model: Model, file: str | Path | None) -> DataSet:
+    # joining an absolute path leaves it as it is
+    return read_data(model, None if file is None else Path(model.path).parent / file)
 
-    return ProblemError, CandidateError, ModelFailure
+
+def _candidates(
+    model: Model,
+    data: DataSet,
+    covariates: str | Sequence[str] | None,
+    on: str | Sequence[str] | None,
+) -> tuple[Effect, ...]:
+    if covariates is None:
+        if on is not None:
+            raise CandidateError(f"--on {_NEEDS_COVARIATES}")
+        return ()
+    return make_candidates(model, data, parse_covariates(covariates), None if on is None else parse_names(on))
+
+
+def _constraints(
+    candidates: tuple[Effect, ...],
+    force: str | Sequence[str] | None,
+    forbid: str | Sequence[str] | None,
+) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the positions of the candidates that must be in, and of those that must stay out."""
+    if not candidates:
+        for option, pairs in (("--force", force), ("--forbid", forbid)):
+            if pairs is not None:
+                raise CandidateError(f"{option} {_NEEDS_COVARIATES}")
+    forced, forbidden = (
+        frozenset[int]() if pairs is None else match_pairs(parse_pairs(pairs, option), candidates)
+        for option, pairs in (("--force", force), ("--forbid", forbid))
+    )
+    both = ", ".join(str(candidates[i]) for i in sorted(forced & forbidden))
+    if both:
+        raise CandidateError(f"--force and --forbid both name {both}")
+    return forced, forbidden
 
 
 def _plan(model: Model, method: str) -> tuple[Model, Method, bool]:

@@ -308,7 +308,9 @@ class _Run:
     ) -> Fit:
         at = finished.estimate
         parameters = tensors(at)
-        importance, mode, draws, weights = evaluated_likelihood(joint, at, finished.posterior.mean, self.settings)
+        importance, mode, draws, weights = evaluated_likelihood(
+            joint, at, finished.posterior.mean, self.settings
+        )
         mean, covariance = weighted_moments(draws, weights)
         linearised = linearised_likelihood(joint, parameters, mode.mean)
         elbo = self._minus_two_elbo(joint, parameters, mode)

@@ -71,9 +71,8 @@ def date_line(moment: datetime) -> str:
 def _method(fit: Fit) -> list[str]:
     lines = [f" #TBLN:{TABLE_NUMBER:7d}", f" #METH: {fit_title(fit)}", ""]
     lines += [f" METHOD: {fit.method.upper()}", f" SEED: {fit.seed}"]
-    lines += [
-        plain_line(f" {name.upper().replace('_', ' ')}: {value}") for name, value in fit.settings.items()
-    ]
+    settings = {name: value for name, value in fit.settings.items() if name != "seed"}
+    lines += [plain_line(f" {name.upper().replace('_', ' ')}: {value}") for name, value in settings.items()]
     if fit.importance is not None:
         lines.append(f" IMPORTANCE SAMPLES PER SUBJECT FOR THE OBJECTIVE: {fit.importance.draws}")
     return [*lines, "", " MONITORING OF SEARCH:", ""]
@@ -169,7 +168,7 @@ def _wrap(label: str, fields: list[str]) -> list[str]:
 
 def _elapsed(fit: Fit) -> list[str]:
     uncertainty = sum(s for phase, s in fit.seconds.items() if phase in _UNCERTAINTY_PHASES)
-    estimation = sum(fit.seconds.values()) - uncertainty
+    estimation = sum(s for phase, s in fit.seconds.items() if phase != "total") - uncertainty
     lines = [f" Elapsed estimation  time in seconds: {estimation:8.2f}"]
     if fit.uncertainty is not None:
         lines.append(plain_line(f" STANDARD ERRORS FROM: {fit.uncertainty.source}"))

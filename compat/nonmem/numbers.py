@@ -40,6 +40,8 @@ class FieldFormat:
             text = _general(value, self)
         else:
             text = exponent(value, self.decimals, self.scale, self.exponent_digits)
+        if len(text) > self.width and text.lstrip("-").startswith("0."):
+            text = text.replace("0.", ".", 1)  # Fortran too drops this zero where it does not fit
         if len(text) > self.width:
             text = _squeezed(value, self.width)
         return text.rjust(self.width)
@@ -69,7 +71,8 @@ def parse_format(text: str) -> FieldFormat:
     width, decimals = int(match["width"]), int(match["decimals"])
     if kind == "F" and scale != 0:
         raise ValueError(f"'{text}': a scale factor multiplies F numbers by powers of ten; leave it out")
-    if width < (decimals + 3 if kind == "F" else decimals + 7):
+    needed = decimals + (2 if kind == "F" else 7 if scale > 0 else 6)  # sign, point, exponent
+    if width < needed:
         raise ValueError(f"'{text}': {width} characters cannot hold a number with {decimals} decimals")
     return FieldFormat(
         separator=_SEPARATORS[(match["separator"] or "s").lower()],
@@ -104,14 +107,14 @@ def exponent(value: float, decimals: int, scale: int = 1, exponent_digits: int =
 
 
 def objective(value: float) -> str:
-    """Return an objective with 17 significant digits, right-justified in 22 characters."""
+    """Return an objective, right-justified in 22 characters: 17 significant digits, 15 below 0.1."""
     value = _finite(value)
     if value == 0:
         text = "0." + "0" * 16
     elif 0.1 <= abs(value) < 1e16:
         text = f"{value:.{16 - _power(value, 17)}f}"
     else:
-        text = exponent(value, 16, exponent_digits=3)
+        text = _squeezed(value, 21)
     return text.rjust(22)
 
 
@@ -147,7 +150,7 @@ def _general(value: float, form: FieldFormat) -> str:
 
 def _squeezed(value: float, width: int) -> str:
     """Return ``value`` with as many digits as ``width`` holds."""
-    for decimals in range(width, 0, -1):
+    for decimals in range(min(width, 14), 0, -1):
         text = exponent(value, decimals)
         if len(text) <= width:
             return text

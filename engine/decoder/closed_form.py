@@ -13,7 +13,6 @@ from torch import Tensor
 from ..data.batch import Batch
 from ..failure import ModelFailure
 from ..ir.compartment import LinearDynamics
-from ..ir.model import Model
 from .arithmetic import Environment, compile_expression
 from .doses import DoseModifiers, Doses
 
@@ -52,7 +51,7 @@ def integrated_difference(a: Tensor, b: Tensor, time: Tensor) -> Tensor:
 class OneCompartment:
     """Amounts of a one-compartment model, with or without a first-order depot."""
 
-    def __init__(self, model: Model, dynamics: LinearDynamics, batch: Batch) -> None:
+    def __init__(self, dynamics: LinearDynamics, batch: Batch) -> None:
         self._span = dynamics.span
         self.central, self.depot = _shape(dynamics)
         rates = {(t.source, t.target): compile_expression(t.rate) for t in dynamics.transfers}

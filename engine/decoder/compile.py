@@ -7,6 +7,7 @@ amounts (together :class:`Structure`), observation model (:class:`Prediction`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,14 +16,16 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from ..failure import ModelFailure
-from ..ir.compartment import LinearDynamics
+from ..ir.compartment import LinearDynamics, OdeDynamics
 from ..ir.derivative import derivative_name, differentiate
 from ..ir.expression import Amount, Eps, Variable
 from ..ir.model import Model
 from ..ir.statement import expressions
 from .arithmetic import Environment, compile_expression, compile_statements
 from .closed_form import OneCompartment
-from .ode import OrdinaryDifferentialEquations
+
+if TYPE_CHECKING:
+    from .ode import OrdinaryDifferentialEquations
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,13 @@ class Decoder:
             node.compartment for node in expressions(model.observation.statements) if isinstance(node, Amount)
         }
         self._dynamics: OneCompartment | OrdinaryDifferentialEquations | None = None
-        if model.dynamics is not None:
-            linear = isinstance(model.dynamics, LinearDynamics)
-            self._dynamics = (
-                OneCompartment(model, model.dynamics, batch)
-                if linear and isinstance(model.dynamics, LinearDynamics)
-                else OrdinaryDifferentialEquations(model, model.dynamics, batch)  # type: ignore[arg-type]
-            )
+        if isinstance(model.dynamics, LinearDynamics):
+            self._dynamics = OneCompartment(model.dynamics, batch)
+        elif isinstance(model.dynamics, OdeDynamics):
+            from .ode import OrdinaryDifferentialEquations  # torchode is slow to import
+
+            self._dynamics = OrdinaryDifferentialEquations(model.dynamics, batch)
+        if self._dynamics is not None:
             self._observed_compartment()
 
     def _observed_compartment(self) -> None:

@@ -18,7 +18,6 @@ from ..data.batch import Batch
 from ..failure import ModelFailure
 from ..ir.compartment import OdeDynamics
 from ..ir.expression import Column, Eta, Variable
-from ..ir.model import Model
 from ..ir.statement import expressions
 from .arithmetic import Environment, compile_expression, compile_statements
 from .doses import DoseModifiers
@@ -30,7 +29,7 @@ MAX_STEPS = 20_000
 class OrdinaryDifferentialEquations:
     """Compiled right-hand side, initial amounts and segments of an ODE model for one batch."""
 
-    def __init__(self, model: Model, dynamics: OdeDynamics, batch: Batch) -> None:
+    def __init__(self, dynamics: OdeDynamics, batch: Batch) -> None:
         self._dynamics = dynamics
         self._n = len(dynamics.compartments)
         self._run = compile_statements(dynamics.statements)

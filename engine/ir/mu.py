@@ -9,9 +9,9 @@ and no estimated theta of mu has another part in the model. The statements are i
 need no special treatment, and :mod:`.dataflow` tells whether eta and thetas go anywhere else.
 
 Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), two etas in one
-parameter, factors that are not linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link), parameters
-assigned by a conditional, etas or thetas shared by two parameters (a FIXed theta may be shared), and etas of
-the observation model.
+parameter, factors that are not linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link),
+parameters assigned by a conditional, etas or thetas shared by two parameters (a FIXed theta may be shared),
+and etas of the observation model.
 """
 
 from __future__ import annotations

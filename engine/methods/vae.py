@@ -16,14 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..decoder.compile import Prediction, Structure
+from ..decoder.compile import Decoder, Prediction, Structure
 from ..estimate import Array, Estimate
 from ..fit import Iteration, Observer
+from ..ir.compartment import OdeDynamics
 from ..objective.joint import LOG_2PI, Joint, log_likelihood
 from ..parameterisation import Parameterisation
 from ..randomness import generator
+from .adam import Adam
 from .encoder import Encoder, Features, build_features
 from .mstep import EffectPenalty, L0Problem, Moments, MuRegression, ResidualModel, update_omega
+
+TRAINING_TOLERANCE = 1e-5  # of differential equations
 
 Phase = Literal["burn-in", "annealing", "main", "smoothing"]
 
@@ -65,7 +69,7 @@ class VaeState:
     """What one iteration hands to the next."""
 
     encoder: Encoder
-    optimiser: torch.optim.Optimizer
+    optimiser: Adam
     structural: Tensor
     estimate: Estimate
     moments: Moments | None = None
@@ -105,6 +109,7 @@ class VariationalAutoencoder:
         self.residual = ResidualModel(joint, self.parameterisation)
         self.features = build_features(joint.model, joint.data, joint.batch)
         self._normals = generator(settings.seed, "vae/draws")
+        self.decoder = _training_decoder(joint)
         self._structural = [
             p for p, j in enumerate(self.parameterisation.free_thetas) if j in joint.mu.structural_thetas
         ]
@@ -118,9 +123,7 @@ class VariationalAutoencoder:
         encoder.start_at(joint.active_mu(theta).mean(0), 0.1 * sd.clamp(max=1.0))
         free = self.parameterisation.pack(start)
         structural = torch.from_numpy(free[self._structural]).requires_grad_()
-        optimiser = torch.optim.Adam(
-            [*encoder.parameters(), structural], lr=s.learning_rate_burn_in, fused=True
-        )
+        optimiser = Adam([*encoder.parameters(), structural], s.learning_rate_burn_in)
         return VaeState(encoder, optimiser, structural, start)
 
     def step(self, state: VaeState) -> float:
@@ -142,8 +145,7 @@ class VariationalAutoencoder:
             return s.burn_in_weight, None
         done = min((state.number - s.burn_in) / s.annealing, 1.0)
         if state.number == s.burn_in:
-            for group in state.optimiser.param_groups:
-                group["lr"] = s.learning_rate
+            state.optimiser.rate = s.learning_rate
         if state.smoothing_start is None:
             state.phase = "annealing" if done < 1.0 else "main"
         return (
@@ -163,20 +165,15 @@ class VariationalAutoencoder:
         noise = torch.cat([noise, -noise])
         z = mean + torch.einsum("ikl,nil->nik", chol, noise)
         mu = joint.active_mu(torch.from_numpy(estimate.theta))
-        structure = joint.decoder.structure(theta, joint.full_eta(z - mu))
-        prediction = joint.decoder.observe(structure, theta, sigma)
+        structure = self.decoder.structure(theta, joint.full_eta(z - mu))
+        prediction = self.decoder.observe(structure, theta, sigma)
         expected = log_likelihood(prediction, joint.batch).mean(0).sum()
         divergence = gaussian_divergence(mean - mu, chol, joint.active_omega(omega))
         loss = weight * divergence - expected
-        state.optimiser.zero_grad(set_to_none=True)
-        if bool(torch.isfinite(loss)):
-            loss.backward()  # type: ignore[no-untyped-call]
-            parameters = [p for g in state.optimiser.param_groups for p in g["params"]]
-            if all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None):
-                state.optimiser.step()
-                state.failures = 0
-            else:
-                state.failures += 1
+        gradients = torch.autograd.grad(loss, state.optimiser.parameters)
+        if all(bool(torch.isfinite(g).all()) for g in (loss, *gradients)):
+            state.optimiser.step(gradients)
+            state.failures = 0
         else:
             state.failures += 1
         objective = float(2.0 * (divergence - expected).detach())
@@ -255,7 +252,7 @@ class VariationalAutoencoder:
 
             def expected(parameters: tuple[Tensor, Tensor, Tensor]) -> Tensor:
                 theta, _, sigma = parameters
-                observed = self.joint.decoder.observe(kept, theta, sigma)
+                observed = self.decoder.observe(kept, theta, sigma)
                 return -2.0 * (share * log_likelihood(observed, self.joint.batch)).sum()
 
             moved = self.residual.newton(estimate, expected, steps=1)
@@ -300,6 +297,20 @@ class VariationalAutoencoder:
         if state.settled or state.number >= s.max_iterations:
             state.smoothing_start, state.phase = state.number, "smoothing"
         return False
+
+
+def _training_decoder(joint: Joint) -> Decoder:
+    """Return a decoder whose integration error is small beside the noise of stochastic gradients."""
+    dynamics = joint.model.dynamics
+    if not isinstance(dynamics, OdeDynamics):
+        return joint.decoder
+    factor = max(TRAINING_TOLERANCE / dynamics.relative_tolerance, 1.0)
+    looser = replace(
+        dynamics,
+        relative_tolerance=factor * dynamics.relative_tolerance,
+        absolute_tolerance=factor * dynamics.absolute_tolerance,
+    )
+    return Decoder(joint.model.replace(dynamics=looser), joint.batch)
 
 
 def gaussian_divergence(deviation: Tensor, chol: Tensor, omega: Tensor) -> Tensor:

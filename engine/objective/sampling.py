@@ -47,13 +47,13 @@ def draw(
     *,
     seed: int,
     name: str,
-    df: float = 6.0,
+    df: int | None = 6,
     widening: float = 1.1,
     keep: bool = True,
 ) -> Draws:
     """Return draws from t distributions around each subject's posterior.
 
-    ``df`` degrees of freedom (infinite: normal); scales are the posterior's times ``widening``.
+    ``df`` degrees of freedom (even; None: normal); scales are the posterior's times ``widening``.
     """
     theta = parameters[0]
     n = joint.n_active

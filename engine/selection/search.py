@@ -271,10 +271,10 @@ def search(
             open_bound[n_open] = bound
             n_open += 1
             continue
-        j = free[int(np.argmax(np.minimum(indicator, 1.0 - indicator) + 1e-3 * indicator))]
+        branch = free[np.argmax(np.minimum(indicator, 1.0 - indicator) + 1e-3 * indicator)]
         for decision in (-1, 1):
             open_status[n_open] = node
-            open_status[n_open, j] = decision
+            open_status[n_open, branch] = decision
             open_point[n_open] = warm
             open_bound[n_open] = bound
             n_open += 1

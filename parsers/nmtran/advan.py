@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 
 from ...engine.ir.compartment import Compartment, Dynamics, LinearDynamics, OdeDynamics, Transfer
-from ...engine.ir.expression import Binary, Expression, Variable
+from ...engine.ir.expression import Binary, Expression, Number, Variable
 from ...engine.ir.span import Span
-from ...engine.ir.statement import Statement, assignments
+from ...engine.ir.statement import Assign, Statement, assignments
 from .context import Context
 from .numbers import number
 from .syntax import Compartment as CompartmentSyntax
@@ -216,12 +216,11 @@ def lower_dynamics(
         given = {statement.target for statement in assignments(derivatives)}
         for i, name in enumerate(layout.names, start=1):
             if f"DADT({i})" not in given:
-                records = context.stream.of("DES")
-                context.error(
-                    f"DADT({i}) of compartment {name} is not assigned",
-                    records[0].head if records else subroutines.span,
-                    "every compartment of $MODEL needs its equation in $DES",
+                place = next((r.head for r in context.stream.of("DES")), subroutines.span)
+                context.notice(
+                    f"DADT({i}) is not assigned: the amount in {name} changes by doses only", place
                 )
+                derivatives = (*derivatives, Assign(f"DADT({i})", Number(0.0)))
         return OdeDynamics(
             compartments,
             derivatives,
@@ -244,10 +243,12 @@ def lower_dynamics(
     elimination: Expression = Variable("K")
     if subroutines.trans == 2:
         elimination = Binary("/", Variable("CL"), Variable("V"))
-    transfers = (Transfer(len(compartments), 0, elimination),)
+    transfers = [Transfer(len(compartments), 0, elimination)]
     if subroutines.advan == 2:
-        transfers = (Transfer(1, 2, Variable("KA")), *transfers)
-    return LinearDynamics(compartments, transfers, layout.dose, layout.observation, span=subroutines.span)
+        transfers.insert(0, Transfer(1, 2, Variable("KA")))
+    return LinearDynamics(
+        compartments, tuple(transfers), layout.dose, layout.observation, span=subroutines.span
+    )
 
 
 def _compartment(

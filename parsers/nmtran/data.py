@@ -176,7 +176,7 @@ def _numbers(texts: tuple[str, ...], selection: RowSelection) -> tuple[Array, ND
     known: dict[str, float] = {}
     bad: set[str] = set()
     for text in set(texts):
-        value = selection.null if text in _EMPTY else number(text)
+        value = selection.null if text in _EMPTY else 0.0 if text in "+-" else number(text)
         if value is None:
             bad.add(text)
         else:

@@ -11,10 +11,12 @@ from ..problem import Problem
 from ..source import Source
 from .advan import Subroutines, lower_dynamics, lower_layout, lower_subroutines
 from .context import Context
-from .lower_code import GENERATED_ITEMS, CodeLowering, Surroundings
+from .lower_code import CodeLowering
+from .lower_expression import GENERATED_ITEMS, Surroundings
 from .lower_inputs import lower_inputs
 from .lower_parameters import lower_parameters
-from .lower_tasks import lower_covariance, lower_estimations, lower_tables
+from .lower_tables import lower_tables
+from .lower_tasks import lower_covariance, lower_estimations
 from .parse_code import parse_code
 from .parse_records import (
     parse_abbreviated,
@@ -43,9 +45,13 @@ def lower(source: Source) -> Model:
     stream, problems = split_records(source)
     context = Context(stream, problems)
     _check_records(context)
-    parsed = _Parsed(context)
-    context.stop_at_errors()
-    model = _lower(context, parsed)
+    model = None
+    try:
+        parsed = _Parsed(context)
+        context.stop_at_errors()
+        model = _lower(context, parsed)
+    except RecursionError:  # hundreds of nested parentheses, or of terms in one sum
+        context.error("an expression is nested too deeply", None, "split it into several assignments")
     context.stop_at_errors()
     assert model is not None
     for finding in unused_parameters(model):
@@ -135,7 +141,7 @@ def _lower(context: Context, parsed: _Parsed) -> Model | None:
         dynamics = lower_dynamics(context, subroutines, layout, code.get("PK", ()), code.get("DES", ()))
     known = {*inputs.names, *outside.variables, *(("F", *GENERATED_ITEMS) if layout else ())}
     n_etas = sum(block.size for block in parameters.omega)
-    tables = lower_tables(context, parsed.tables, known, n_etas)
+    tables = lower_tables(context, parsed.tables, known, outside.inner, n_etas)
     return Model(
         _title(context),
         "nmtran",

@@ -94,14 +94,18 @@ def lower_inputs(
     if not ok:
         return None
     columns = _columns(context, [item for record in items for item in record])
-    source = sources[0]
+    file = sources[0].file
+    assert file is not None  # the grammar demands it in the first record
+    source = DataSource(
+        file, tuple(o for s in sources for o in s.options), tuple(f for s in sources for f in s.filters)
+    )
     rows = _rows(context, columns, source)
     return Inputs(
-        source.file.text,
+        file.text,
         tuple(columns),
         rows,
         span=context.stream.span(context.stream.of("DATA")[0]),
-        file_span=source.file.span,
+        file_span=file.span,
     )
 
 

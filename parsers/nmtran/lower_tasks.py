@@ -1,23 +1,20 @@
-"""$ESTIMATION, $COVARIANCE and $TABLE: what is to be computed and written."""
+"""$ESTIMATION and $COVARIANCE: what is to be computed."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
-from typing import Literal
 
-from ...engine.ir.task import CovarianceTask, EstimationTask, Method, TableTask
+from ...engine.ir.task import CovarianceTask, EstimationTask, Method
 from .context import Context
 from .numbers import number
 from .option_words import (
     COVARIANCE_OPTIONS,
     ESTIMATION_ALIASES,
+    ESTIMATION_FLAGS,
     ESTIMATION_OFF,
     ESTIMATION_OPTIONS,
     METHOD_ALIASES,
     METHODS,
-    TABLE_OPTIONS,
-    TABLE_WORDS,
 )
 from .syntax import Option
 from .words import resolve, suggest
@@ -33,19 +30,6 @@ _SAMPLING: dict[str, Method] = {
     "CHAIN": "chain",
     "VAE": "vae",
 }
-_HEADERS: dict[str, Literal["repeat", "once", "none"]] = {
-    "ONEHEADER": "once",
-    "ONEHEADERALL": "once",
-    "ONEHEADERPERFILE": "once",
-    "NOHEADER": "none",
-}
-_ROWS: dict[str, Literal["first", "last", "first_last"]] = {
-    "FIRSTONLY": "first",
-    "LASTONLY": "last",
-    "FIRSTLASTONLY": "first_last",
-}
-_ETAS = re.compile(r"(\d+):(\d+|LAST)", re.IGNORECASE)
-_ETA = re.compile(r"ETA(\d+)")
 
 
 def lower_estimations(context: Context, records: list[tuple[Option, ...]]) -> tuple[EstimationTask, ...]:
@@ -54,7 +38,7 @@ def lower_estimations(context: Context, records: list[tuple[Option, ...]]) -> tu
     carried: dict[str, str] = {}
     for record, head in zip(records, context.stream.of("ESTIMATION"), strict=True):
         carried = dict(carried)
-        for option in record:
+        for option in with_values(record, ESTIMATION_FLAGS, ESTIMATION_OPTIONS, ESTIMATION_ALIASES):
             _estimation_option(context, option, carried)
         if carried.pop("OMITTED", None) is not None:
             continue
@@ -67,6 +51,27 @@ def lower_estimations(context: Context, records: list[tuple[Option, ...]]) -> tu
             )
         )
     return tuple(tasks)
+
+
+def with_values(
+    record: tuple[Option, ...], flags: Collection[str], words: Collection[str], aliases: dict[str, str]
+) -> list[Option]:
+    """Return the options with the values that stand after their word without ``=``.
+
+    ``flags`` are the words that take none.
+    """
+    found: list[Option] = []
+    waiting = False
+    for option in record:
+        plain = option.value is None and option.items is None
+        if waiting and plain:
+            found[-1] = Option(found[-1].name, option.name)
+            waiting = False
+            continue
+        found.append(option)
+        name = resolve(option.name.text, words, aliases)
+        waiting = plain and name is not None and name not in flags
+    return found
 
 
 def _estimation_option(context: Context, option: Option, carried: dict[str, str]) -> None:
@@ -83,7 +88,9 @@ def _estimation_option(context: Context, option: Option, carried: dict[str, str]
         context.error(f"unknown option {text} of $ESTIMATION", option.name.span, suggest(text, words))
         return
     value = _value(option)
-    if name == "METHOD":
+    if not value and name not in ESTIMATION_FLAGS:
+        context.error(f"{name} needs a value", option.span, f"{name}=...")
+    elif name == "METHOD":
         method = resolve(value, METHODS, METHOD_ALIASES)
         if method is None:
             context.error(f"unknown method {value.upper()}", option.span, suggest(value, METHODS))
@@ -148,100 +155,3 @@ def lower_covariance(context: Context, records: list[tuple[Option, ...]]) -> Cov
         print_eigenvalues="E" in options.get("PRINT", ""),
         span=context.stream.span(context.stream.of("COVARIANCE")[0]),
     )
-
-
-def lower_tables(
-    context: Context, records: list[tuple[Option, ...]], known: Collection[str], n_etas: int
-) -> tuple[TableTask, ...]:
-    """Return the output tables; ``known`` are the data items and variables they may name."""
-    heads = context.stream.of("TABLE")
-    tables = (
-        _Table(context, known, n_etas).lower(record, context.stream.span(head))
-        for record, head in zip(records, heads, strict=True)
-    )
-    return tuple(table for table in tables if table is not None)
-
-
-class _Table:
-    """Lowers one $TABLE record."""
-
-    def __init__(self, context: Context, known: Collection[str], n_etas: int) -> None:
-        self.context = context
-        self.known = known
-        self.n_etas = n_etas
-        self.items: list[str] = []
-        self.options: dict[str, str] = {}
-
-    def lower(self, record: tuple[Option, ...], span: object) -> TableTask | None:
-        for piece in record:
-            self.piece(piece)
-        options = self.options
-        if "OMITTED" in options:
-            return None
-        headers = [_HEADERS[name] for name in options if name in _HEADERS]
-        rows = [_ROWS[name] for name in options if name in _ROWS]
-        file = options.get("FILE")
-        from ...engine.ir.span import Span
-
-        assert isinstance(span, Span)
-        return TableTask(
-            tuple(self.items),
-            file,
-            headers[-1] if headers else "repeat",
-            title="NOTITLE" not in options,
-            labels="NOLABEL" not in options,
-            rows=rows[-1] if rows else "all",
-            appended="NOAPPEND" not in options,
-            format=options.get("FORMAT", "s1PE11.4"),
-            print_in_report="NOPRINT" not in options,
-            span=span,
-        )
-
-    def piece(self, piece: Option) -> None:
-        text = piece.name.text.upper()
-        if piece.items is not None:
-            self.element(piece, text)
-        elif piece.value is not None and not self.is_option(text):
-            self.item(piece.value.text.upper(), piece, label=text)
-        elif text not in self.known and self.is_option(text):
-            self.option(piece, text)
-        else:
-            self.item(text, piece)
-
-    @staticmethod
-    def is_option(text: str) -> bool:
-        return resolve(text, TABLE_OPTIONS) is not None
-
-    def option(self, piece: Option, text: str) -> None:
-        name = resolve(text, TABLE_OPTIONS)
-        assert name is not None
-        if name in ("BY", "RFORMAT", "LFORMAT", "IDFORMAT"):
-            self.context.error(f"{name} of $TABLE is not supported yet", piece.span)
-        elif name in ("FILE", "FORMAT") and piece.value is None:
-            self.context.error(f"{name} needs a value", piece.span, f"{name}=...")
-        self.options[name] = piece.value.text if piece.value is not None else ""
-
-    def element(self, piece: Option, text: str) -> None:
-        assert piece.items is not None
-        index = piece.items[0].text.strip().upper()
-        ranged = _ETAS.fullmatch(index.replace(" ", "").replace("TO", ":"))
-        if text == "ETAS" and ranged is not None:
-            last = self.n_etas if ranged.group(2) == "LAST" else int(ranged.group(2))
-            for i in range(int(ranged.group(1)), last + 1):
-                self.item(f"ETA{i}", piece)
-        elif text == "ETA" and index.isdigit():
-            self.item(f"ETA{int(index)}", piece)
-        else:
-            self.context.error(f"{text}({index}) in $TABLE is not supported yet", piece.span)
-
-    def item(self, name: str, piece: Option, label: str | None = None) -> None:
-        eta = _ETA.fullmatch(name)
-        if eta is not None and name not in self.known and not 1 <= int(eta.group(1)) <= self.n_etas:
-            self.context.error(f"{name} does not exist: $OMEGA has {self.n_etas}", piece.span)
-        elif eta is None and name not in self.known and name not in TABLE_WORDS:
-            self.context.error(
-                f"{name} is not defined",
-                piece.span,
-                suggest(name, [*self.known, *TABLE_WORDS, *TABLE_OPTIONS]),
-            )
-        self.items.append(name if label is None else f"{label}={name}")

@@ -8,7 +8,7 @@ _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+))(?:[EeDd]([+-]?\d+)|([+-]\d+
 
 
 def number(text: str) -> float | None:
-    """Return the value of ``text`` (``1``, ``.5``, ``1.E-3``, ``1D3``, ``1+3``), or None if it is no number."""
+    """Return the value of ``text`` (``.5``, ``1.E-3``, ``1D3``, ``1+3``), or None if it is no number."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None

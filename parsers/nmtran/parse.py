@@ -39,18 +39,19 @@ _TERMINALS = {
 
 
 @cache
-def _grammar(name: str) -> Lark:
+def _grammar(name: str, start: str) -> Lark:
     return Lark.open(
         f"grammars/{name}.lark",
         rel_to=__file__,
+        start=start,
         parser="lalr",
         propagate_positions=True,
         maybe_placeholders=False,
     )
 
 
-def parse_tree(stream: Stream, record: Record, grammar: str) -> Tree[Token]:
-    """Parse the body of ``record``; every token's ``start_pos`` is an offset into that body.
+def parse_tree(stream: Stream, record: Record, grammar: str, start: str = "start") -> Tree[Token]:
+    """Parse the body of ``record`` from the rule ``start``; tokens count offsets in that body.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def parse_tree(stream: Stream, record: Record, grammar: str) -> Tree[Token]:
     """
     text = stream.body(record)
     try:
-        return _grammar(grammar).parse(text)
+        return _grammar(grammar, start).parse(text)
     except UnexpectedInput as error:
         raise ProblemError([_problem(stream, record, text, error)]) from None
 
@@ -72,15 +73,17 @@ def _problem(stream: Stream, record: Record, text: str, error: UnexpectedInput) 
         if error.token.type != "$END" and error.token.start_pos is not None:
             at, width = error.token.start_pos, len(error.token.strip()) or 1
     elif isinstance(error, UnexpectedCharacters):
-        at, expected = error.pos_in_stream, set(error.allowed or ())
+        at, expected = error.pos_in_stream or 0, set(error.allowed or ())
 
     by_lines = record.name in CODE_RECORDS
     opened = _open_parenthesis(text, text.rfind("\n", 0, at) + 1 if by_lines else 0, at)
     ended = at >= end or text[at] == "\n"
+    if opened is None:
+        expected -= {"RPAR", "_RPAR", "COMMA"}
     words = sorted({_TERMINALS[name] for name in expected if name in _TERMINALS})
     hint = f"expected {' or '.join(words)}" if words else ""
     if ended and opened is not None:
-        at, width, message, hint = opened, 1, "this parenthesis is never closed", "add ')'"
+        at, message, hint = opened, "this parenthesis is never closed", "add ')'"
     elif ended:
         at, width = max(len(text[:at].rstrip()) - 1, 0), 1
         message = "the line ends too early" if by_lines else f"${record.name} ends too early"

@@ -29,10 +29,10 @@ Child = Token | Tree[Token]
 class _Parsed:
     """The parse tree of one record, with places in the file."""
 
-    def __init__(self, stream: Stream, record: Record, grammar: str) -> None:
+    def __init__(self, stream: Stream, record: Record, grammar: str, start: str = "start") -> None:
         self._stream = stream
         self._base = record.start
-        self.children = parse_tree(stream, record, grammar).children
+        self.children = parse_tree(stream, record, grammar, start).children
 
     def trees(self) -> Iterator[Tree[Token]]:
         return (child for child in self.children if isinstance(child, Tree))
@@ -62,7 +62,7 @@ class _Parsed:
 
 
 def parse_input(stream: Stream, record: Record) -> tuple[InputItem, ...]:
-    """$INPUT."""
+    """Parse $INPUT."""
     parsed = _Parsed(stream, record, "input")
     items = []
     for tree in parsed.trees():
@@ -72,8 +72,9 @@ def parse_input(stream: Stream, record: Record) -> tuple[InputItem, ...]:
 
 
 def parse_data(stream: Stream, record: Record) -> DataSource:
-    """$DATA."""
-    parsed = _Parsed(stream, record, "data")
+    """Parse $DATA; a second one goes on with the options of the first."""
+    first = stream.of("DATA")[0] is record
+    parsed = _Parsed(stream, record, "data", "start" if first else "more")
     file: Word | None = None
     options: list[Option] = []
     filters: list[tuple[Word, tuple[Condition, ...]]] = []
@@ -92,7 +93,6 @@ def parse_data(stream: Stream, record: Record) -> DataSource:
             case "filter":
                 conditions = tuple(_condition(parsed, c) for c in tree.children if isinstance(c, Tree))
                 filters.append((parsed.words(tree, "FILTER")[0], conditions))
-    assert file is not None
     return DataSource(file, tuple(options), tuple(filters))
 
 
@@ -104,7 +104,7 @@ def _condition(parsed: _Parsed, tree: Tree[Token]) -> Condition:
 
 
 def parse_options(stream: Stream, record: Record) -> tuple[Option, ...]:
-    """Any record that is a list of options."""
+    """Parse any record that is a list of options."""
     parsed = _Parsed(stream, record, "options")
     return tuple(_option(parsed, tree) for tree in parsed.trees())
 
@@ -117,7 +117,7 @@ def _option(parsed: _Parsed, tree: Tree[Token]) -> Option:
 
 
 def parse_model(stream: Stream, record: Record) -> tuple[Option | Compartment, ...]:
-    """$MODEL: counts as options, and compartments."""
+    """Parse $MODEL: counts as options, and compartments."""
     parsed = _Parsed(stream, record, "model")
     pieces: list[Option | Compartment] = []
     for tree in parsed.trees():
@@ -129,7 +129,7 @@ def parse_model(stream: Stream, record: Record) -> tuple[Option | Compartment, .
 
 
 def parse_theta(stream: Stream, record: Record) -> ThetaRecord:
-    """$THETA."""
+    """Parse $THETA."""
     parsed = _Parsed(stream, record, "theta")
     items, names, search = [], list[Word](), list[Word]()
     for tree in parsed.trees():
@@ -155,7 +155,7 @@ def parse_theta(stream: Stream, record: Record) -> ThetaRecord:
 
 
 def parse_matrix(stream: Stream, record: Record) -> MatrixRecord:
-    """$OMEGA or $SIGMA."""
+    """Parse $OMEGA or $SIGMA."""
     parsed = _Parsed(stream, record, "omega")
     block: Word | None = None
     size: Word | None = None
@@ -201,11 +201,11 @@ def _matrix_item(parsed: _Parsed, tree: Tree[Token]) -> MatrixItem:
 
 
 def parse_table(stream: Stream, record: Record) -> tuple[Option, ...]:
-    """$TABLE: options and items; an item with an index has it in ``items``."""
+    """Parse $TABLE: options and items; an item with an index has it in ``items``."""
     parsed = _Parsed(stream, record, "table")
     pieces = []
     for tree in parsed.trees():
-        (name,) = parsed.words(tree, "WORD")
+        name = parsed.words(tree, "WORD")[0]
         if tree.data == "element":
             pieces.append(Option(name, None, parsed.words(tree, "INDEX")))
         else:
@@ -214,7 +214,7 @@ def parse_table(stream: Stream, record: Record) -> tuple[Option, ...]:
 
 
 def parse_abbreviated(stream: Stream, record: Record) -> tuple[Option | Replacement, ...]:
-    """$ABBREVIATED."""
+    """Parse $ABBREVIATED."""
     parsed = _Parsed(stream, record, "abbreviated")
     pieces: list[Option | Replacement] = []
     for tree in parsed.trees():

@@ -131,9 +131,9 @@ class Condition:
 
 @dataclass(frozen=True)
 class DataSource:
-    """$DATA: the file, its options, and the IGNORE and ACCEPT lists."""
+    """$DATA: the file (None in a second record), its options, and the IGNORE and ACCEPT lists."""
 
-    file: Word
+    file: Word | None
     options: tuple[Option, ...]
     filters: tuple[tuple[Word, tuple[Condition, ...]], ...]
 

@@ -69,6 +69,7 @@ RECORDS: tuple[str, ...] = (
 
 # Spellings that are no beginning of the full word.
 RECORD_ALIASES: dict[str, str] = {
+    "INFILE": "DATA",
     "ESTIMATE": "ESTIMATION",
     "ESTM": "ESTIMATION",
     "COVR": "COVARIANCE",
@@ -109,7 +110,7 @@ SUPPORTED_RECORDS = frozenset(
 )
 
 # Records of which a problem has one; the others may be given in pieces.
-SINGLE_RECORDS = frozenset({"DATA", "PRED", "COVARIANCE"})
+SINGLE_RECORDS = frozenset({"COVARIANCE"})
 
 
 def resolve_record(word: str) -> str | None:

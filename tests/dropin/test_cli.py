@@ -50,9 +50,7 @@ BAD = {
         at="$OMEGA BLOCK(2)",
     ),
     "theta outside its bounds": Case(CONTROL, "(0, 30)", "(0, -30)", r"-30|bound"),
-    "wrong number of columns": Case(
-        DATA, "1,3.82,.,8.58,0,0,79.6,1", "1,3.82,.,8.58,0,0", r"column|item|value"
-    ),
+    "wrong number of columns": Case(DATA, "1,3.82,.,8.58,0,0,79.6,1", "1,3.82,.,8.58,0,0", r"6 fields"),
     "observation not a number": Case(DATA, "1,3.82,.,8.58,", "1,3.82,.,8.5B,", r"8\.5B"),
     "no observations": Case(CONTROL, "IGNORE=@", "IGNORE=@ IGNORE=(EVID.EQ.0)", r"observation"),
 }
@@ -125,6 +123,7 @@ def test_a_covariate_with_missing_values_names_subject_and_column(folder: Path) 
         (("--covariates", "WT", "--force", "V~WT", "--forbid", "V~WT"), "WT"),
         (("--force", "V~WT"), "--covariates"),
         (("--on", "V"), "--covariates"),
+        (("--covariates", "WT", "--evaluate"), "--covariates"),
         (("--method", "foce"), "not available yet"),
         (("--method", "magic"), "magic"),
         (("--data", "other.csv"), "other.csv"),

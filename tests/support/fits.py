@@ -263,7 +263,7 @@ def _fit(
         table=_table(data, ebe, estimate),
         history=history,
         selection=selection,
-        seconds={"main": 3.25, "likelihood": 0.5, "uncertainty": 0.75},
+        seconds={"main": 3.25, "likelihood": 0.5, "uncertainty": 0.75, "total": 4.5},
         seed=42,
         settings={"hidden": 25, "burn_in": 10},
         warnings=("the effective sample size of subject 101 is small",),
