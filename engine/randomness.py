@@ -34,13 +34,14 @@ def uniform_points(draws: int, subjects: int, dimensions: int, seed: int, name: 
     )
     base: Tensor = net.draw(draws, dtype=torch.float64)
     shift = torch.rand(subjects, dimensions, dtype=torch.float64, generator=generator(seed, name + "/shift"))
-    points = (base[:, None, :] + shift[None]) % 1.0
+    points = torch.remainder(base[:, None, :] + shift[None], 1.0)
     return points.clamp(1e-12, 1.0 - 1e-12)
 
 
 def normal_points(draws: int, subjects: int, dimensions: int, seed: int, name: str) -> Tensor:
     """Return quasi-random standard normal points, ``"draw id dim"``."""
-    return torch.special.ndtri(uniform_points(draws, subjects, dimensions, seed, name))
+    points: Tensor = torch.special.ndtri(uniform_points(draws, subjects, dimensions, seed, name))
+    return points
 
 
 def t_points(

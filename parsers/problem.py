@@ -30,9 +30,9 @@ class Problem:
         head = f"{self.span}: " if self.span else ""
         lines = [f"{head}{self.severity}: {self.message}"]
         if self.span is not None and text is not None:
-            rows = text.splitlines()
+            rows = text.split("\n")
             if 0 < self.span.line <= len(rows):
-                row = rows[self.span.line - 1]
+                row = rows[self.span.line - 1].rstrip("\r")
                 number = f"{self.span.line:5d} | "
                 stop = self.span.end_column if self.span.end_line == self.span.line else len(row) + 1
                 width = max(1, min(stop, len(row) + 1) - self.span.column)

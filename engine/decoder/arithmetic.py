@@ -242,9 +242,9 @@ def _conditional(statement: If) -> Runner:
         for target in targets:
             # a variable that some path leaves unassigned is 0 there, as in NONMEM
             merged = outcomes[-1][1].get(target, _ZERO)
-            for taken, variables in reversed(outcomes[:-1]):
-                assert taken is not None
-                merged = torch.where(taken, variables.get(target, _ZERO), merged)
+            for chosen, variables in reversed(outcomes[:-1]):
+                assert chosen is not None
+                merged = torch.where(chosen, variables.get(target, _ZERO), merged)
             env.variables[target] = merged
 
     return run

@@ -148,7 +148,8 @@ def gaussian_posterior(
 
 def _inverse_factor(information: Tensor) -> Tensor:
     """Return the lower Cholesky factor of the inverse of ``information``."""
-    return torch.linalg.cholesky(torch.linalg.inv(information))
+    factor: Tensor = torch.linalg.cholesky(torch.linalg.inv(information))
+    return factor
 
 
 def _line_search(

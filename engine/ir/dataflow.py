@@ -7,7 +7,7 @@ dead (a column of a table, say) and has no part in the statistical model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 
 from .expression import Eta, Expression, Theta, Variable, walk
@@ -29,14 +29,10 @@ class Uses:
 
 @dataclass(frozen=True)
 class Definition:
-    """One value of ``target``, made by statement ``position``.
-
-    ``assign`` is None where a conditional makes it.
-    """
+    """One value of ``target``, made by statement ``position``, an assignment or a conditional."""
 
     target: str
     position: int
-    assign: Assign | None
     uses: Uses
 
 
@@ -90,7 +86,7 @@ def dataflow(model: Model) -> Dataflow:
     definitions: list[Definition] = []
     for position, statement in enumerate(statements):
         if isinstance(statement, Assign):
-            made = [Definition(statement.target, position, statement, _uses(walk(statement.value), latest))]
+            made = [Definition(statement.target, position, _uses(walk(statement.value), latest))]
         else:
             made = _conditional(statement, position, latest)
         for definition in made:
@@ -104,11 +100,32 @@ def dataflow(model: Model) -> Dataflow:
 
 
 def _conditional(statement: If, position: int, latest: dict[str, int]) -> list[Definition]:
-    targets = dict.fromkeys(a.target for a in assignments((statement,)))
-    shared = _uses(expressions((statement,)), latest)
-    earlier = frozenset(latest[t] for t in targets if t in latest)  # kept where no branch assigns
-    uses = shared | Uses(definitions=earlier)
-    return [Definition(target, position, None, uses) for target in targets]
+    """Return a definition of each variable that ``statement`` assigns anywhere."""
+    made = list(assignments((statement,)))
+    targets = dict.fromkeys(a.target for a in made)
+    conditions = _uses(_conditions((statement,)), latest)
+    found = []
+    for target in targets:
+        inside = {target}  # with the variables of the same conditional that go into it
+        while True:
+            nodes = [n for a in made if a.target in inside for n in walk(a.value)]
+            more = {n.name for n in nodes if isinstance(n, Variable) and n.name in targets} - inside
+            if not more:
+                break
+            inside |= more
+        earlier = frozenset(latest[t] for t in inside if t in latest)  # kept where no branch assigns
+        uses = conditions | _uses(nodes, latest) | Uses(definitions=earlier)
+        found.append(Definition(target, position, uses))
+    return found
+
+
+def _conditions(statements: tuple[Statement, ...]) -> Iterator[Expression]:
+    for statement in statements:
+        if isinstance(statement, If):
+            for condition, body in statement.branches:
+                yield from walk(condition)
+                yield from _conditions(body)
+            yield from _conditions(statement.otherwise)
 
 
 def _uses(nodes: Iterable[Expression], latest: dict[str, int]) -> Uses:

@@ -9,7 +9,8 @@ of numbers tells which variables are, and what their forms are.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from .derivative import ONE, ZERO, add, divide, multiply, negate
@@ -30,11 +31,15 @@ class Atom:
 
 @dataclass(frozen=True)
 class Form:
-    """link^-1 of a linear combination; without ``parts`` it depends on data only."""
+    """link^-1 of a linear combination; without ``parts`` it depends on data only.
+
+    ``log`` is a linear form of the logarithm, where a choice between cases gave one besides.
+    """
 
     link: FormLink
     offset: Expression
     parts: tuple[tuple[Atom, Expression], ...] = ()
+    log: Form | None = field(default=None, compare=False)
 
     @property
     def is_data(self) -> bool:
@@ -83,7 +88,8 @@ def times(a: Maybe, b: Maybe, domain: Domain) -> Maybe:
         return None
     for one, other in ((a, b), (b, a)):
         if one.is_data and other.link == "identity":
-            return _scale(other, one.offset)
+            log = None if other.log is None else plus(other.log, logarithm(one, domain))
+            return replace(_scale(other, one.offset), log=log)
     return exponential(plus(logarithm(a, domain), logarithm(b, domain)))
 
 
@@ -98,9 +104,9 @@ def over(a: Maybe, b: Maybe, domain: Domain) -> Maybe:
             return Form("logit", b.offset, b.parts)
         return None
     if b.is_data and a.link == "identity":
-        return Form(
-            "identity", divide(a.offset, b.offset), tuple((t, divide(c, b.offset)) for t, c in a.parts)
-        )
+        log = None if a.log is None else plus(a.log, minus(logarithm(b, domain)))
+        parts = tuple((atom, divide(c, b.offset)) for atom, c in a.parts)
+        return Form("identity", divide(a.offset, b.offset), parts, log)
     if len(a.parts) == 1 and a == single(*_key(a)):  # theta / (1 - theta)
         kind, index = _key(a)
         rest = Form("identity", ONE, ((Atom("theta", index), MINUS_ONE),))
@@ -139,8 +145,8 @@ def exponential(a: Maybe) -> Maybe:
 
 def logarithm(a: Maybe, domain: Domain) -> Maybe:
     """Return log a."""
-    if a is None:
-        return None
+    if a is None or a.log is not None:
+        return None if a is None else a.log
     if a.link == "log":
         return Form("identity", a.offset, a.parts)
     if a.link != "identity":
@@ -170,6 +176,39 @@ def logit(a: Maybe, domain: Domain) -> Maybe:
 def inverse_logit(a: Maybe) -> Maybe:
     """Return 1 / (1 + exp(-a))."""
     return None if a is None or a.link != "identity" else Form("logit", a.offset, a.parts)
+
+
+def choose(cases: Sequence[tuple[Expression, Maybe]], domain: Domain) -> Maybe:
+    """Return the form of a value chosen among ``cases`` by weights: 1 for one of them, 0 for the rest."""
+    if any(form is None for _, form in cases):
+        return None
+    logs = [(weight, logarithm(form, domain)) for weight, form in cases]
+    log = None if any(form is None for _, form in logs) else _mix(logs)
+    if any(form is not None and form.link != "identity" for _, form in cases):
+        return exponential(log)
+    mixed = _mix(cases)
+    return mixed if mixed.is_data else replace(mixed, log=log)
+
+
+def _mix(cases: Sequence[tuple[Expression, Maybe]]) -> Form:
+    forms = [(weight, form) for weight, form in cases if form is not None]
+    atoms = dict.fromkeys(atom for _, form in forms for atom, _ in form.parts)
+    parts = {
+        atom: _weighted([(weight, dict(form.parts).get(atom, ZERO)) for weight, form in forms])
+        for atom in atoms
+    }
+    offset = _weighted([(weight, form.offset) for weight, form in forms])
+    return Form("identity", offset, tuple(p for p in parts.items() if p[1] != ZERO))
+
+
+def _weighted(cases: list[tuple[Expression, Expression]]) -> Expression:
+    first = cases[0][1]
+    if all(value == first for _, value in cases):
+        return first
+    total: Expression = ZERO
+    for weight, value in cases:
+        total = _add(total, _multiply(weight, value))
+    return total
 
 
 def _key(a: Form) -> tuple[Kind, int]:

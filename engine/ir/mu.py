@@ -10,8 +10,8 @@ need no special treatment, and :mod:`.dataflow` tells whether eta and thetas go 
 
 Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), two etas in one
 parameter, factors that are not linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link),
-parameters assigned by a conditional, etas or thetas shared by two parameters (a FIXed theta may be shared),
-and etas of the observation model.
+conditions on thetas, etas or thetas shared by two parameters (a FIXed theta may be shared), and etas of
+the observation model. A conditional on data makes designs with comparisons, whose values are 1 and 0.
 """
 
 from __future__ import annotations
@@ -21,11 +21,26 @@ from typing import Literal
 
 from . import linear_form as lf
 from .dataflow import Dataflow, dataflow
-from .derivative import ONE, ZERO
-from .expression import Binary, Call, Column, Eta, Expression, Negative, Number, Theta, Variable, walk
+from .derivative import ONE, ZERO, multiply, subtract
+from .expression import (
+    Binary,
+    Call,
+    Column,
+    Compare,
+    Eta,
+    Expression,
+    Logical,
+    Negative,
+    Not,
+    Number,
+    Theta,
+    Variable,
+    walk,
+)
 from .linear_form import Form, Maybe
 from .model import Model
 from .span import Span
+from .statement import Assign, Statement, assignments
 
 Link = Literal["identity", "log", "logit"]
 TRANSFORMS: dict[str, Link] = {"theta": "identity", "log theta": "log", "logit theta": "logit"}
@@ -33,7 +48,10 @@ TRANSFORMS: dict[str, Link] = {"theta": "identity", "log theta": "log", "logit t
 
 @dataclass(frozen=True)
 class MuTerm:
-    """One term of mu: ``design`` (of data columns and numbers) times the transformed theta."""
+    """One term of mu: ``design`` times the transformed theta.
+
+    The design holds data columns and numbers; a comparison in it stands for 1 or 0.
+    """
 
     theta: int  # from 1
     transform: Link
@@ -105,7 +123,7 @@ def _reference(model: Model, flow: Dataflow, forms: list[Maybe], eta: int) -> Mu
         form.link,
         tuple(MuTerm(atom.index, TRANSFORMS[atom.kind], c) for atom, c in form.parts if atom.kind != "eta"),
         None if form.offset == ZERO else form.offset,
-        span=definition.assign.span if definition.assign is not None else None,
+        span=flow.statements[definition.position].span,
     )
 
 
@@ -137,11 +155,55 @@ def _interpret(model: Model, flow: Dataflow) -> list[Maybe]:
     )
     known: dict[str, Maybe] = {}
     forms: list[Maybe] = []
-    for definition in flow.definitions:
-        form = None if definition.assign is None else _form(definition.assign.value, known, domain)
-        known[definition.target] = form
-        forms.append(form)
+    for position, statement in enumerate(flow.statements):
+        _run((statement,), known, domain)
+        made = [d for d in flow.definitions if d.position == position]
+        forms += [known.get(definition.target) for definition in made]
     return forms
+
+
+def _run(statements: tuple[Statement, ...], known: dict[str, Maybe], domain: lf.Domain) -> None:
+    """Run ``statements`` over forms, updating ``known``."""
+    for statement in statements:
+        if isinstance(statement, Assign):
+            known[statement.target] = _form(statement.value, known, domain)
+            continue
+        rest: Expression | None = ONE  # 1 where no earlier condition held
+        worlds: list[tuple[Expression, dict[str, Maybe]]] = []
+        for condition, body in statement.branches:
+            holds = _condition(condition, known, domain)
+            if holds is None or rest is None:
+                rest = None
+                break
+            world = dict(known)
+            _run(body, world, domain)
+            worlds.append((multiply(rest, holds), world))
+            rest = multiply(rest, subtract(ONE, holds))
+        world = dict(known)
+        _run(statement.otherwise, world, domain)
+        for target in dict.fromkeys(a.target for a in assignments((statement,))):
+            if rest is None:
+                known[target] = None
+            else:
+                cases = [(weight, w.get(target)) for weight, w in (*worlds, (rest, world))]
+                known[target] = lf.choose(cases, domain)
+
+
+def _condition(node: Expression, known: dict[str, Maybe], domain: lf.Domain) -> Expression | None:
+    """Return ``node`` over data columns alone, or None where it depends on more."""
+    match node:
+        case Compare(comparison, left, right):
+            a, b = _form(left, known, domain), _form(right, known, domain)
+            if a is None or b is None or not (a.is_data and b.is_data):
+                return None
+            return Compare(comparison, a.offset, b.offset)
+        case Logical(logical, left, right):
+            first, second = _condition(left, known, domain), _condition(right, known, domain)
+            return None if first is None or second is None else Logical(logical, first, second)
+        case Not(operand):
+            inner = _condition(operand, known, domain)
+            return None if inner is None else Not(inner)
+    return None
 
 
 def _form(node: Expression, known: dict[str, Maybe], domain: lf.Domain) -> Maybe:

@@ -36,13 +36,12 @@ SMALLEST_SHARE = 0.1  # of the draws: effective sample size below which a step i
 
 @dataclass(frozen=True)
 class Finished:
-    """The end of the finish: estimate, its free vector, last draws, posteriors, convergence."""
+    """The end of the finish: estimate, its free vector, posteriors, last draws, convergence."""
 
     estimate: Estimate
     free: Array
     posterior: Posterior
     likelihood: MarginalLikelihood
-    history: tuple[Iteration, ...]
     converged: bool
 
 
@@ -85,39 +84,33 @@ def maximise(
     estimate: Estimate,
     posterior_start: Tensor,
     settings: VaeSettings,
-    observer: Observer | None,
+    observer: Observer,
     began: float,
-    name: str = "finish",
 ) -> Finished:
     """Return the maximum of the marginal likelihood from ``estimate``."""
     parameterisation = Parameterisation(joint.model)
     keep = not joint.mu.structural_thetas
     free = parameterisation.pack(estimate)
     start = posterior_start
-    history: list[Iteration] = []
     converged = False
     for number in range(1, settings.max_rounds + 1):
         size = settings.finish_draws if number > 1 else max(settings.finish_draws // 4, 128)
         current = parameterisation.estimate(free)
         mode, sample = propose(
-            joint, current, start, size, seed=settings.seed, name=f"{name}/{number}", keep=keep
+            joint, current, start, size, seed=settings.seed, name=f"refinement/{number}", keep=keep
         )
         start = mode.mean
         likelihood = MarginalLikelihood(joint, parameterisation, sample)
         before, _ = likelihood.value_and_gradient(free)
         free, after = _climb(likelihood, free, before)
         objective = after - joint.data.n_observations * LOG_2PI
-        row = Iteration(
-            "refinement", number, objective, parameterisation.estimate(free), time.perf_counter() - began
-        )
-        history.append(row)
-        if observer is not None:
-            observer(row)
+        seconds = time.perf_counter() - began
+        observer(Iteration("refinement", number, objective, parameterisation.estimate(free), seconds))
         if number > 1 and before - after < GAIN + 0.005 * parameterisation.size:
             converged = True
             break
     finished = parameterisation.estimate(free)
-    return Finished(finished, free, mode, likelihood, tuple(history), converged)
+    return Finished(finished, free, mode, likelihood, converged)
 
 
 def _climb(likelihood: MarginalLikelihood, free: Array, before: float) -> tuple[Array, float]:

@@ -213,6 +213,8 @@ def _newton_step(objective: Callable[[Tensor], Tensor], start: Tensor) -> Tensor
     (gradient,) = torch.autograd.grad(value, point, create_graph=True)
     rows = [torch.autograd.grad(g, point, retain_graph=True)[0] for g in gradient]
     hessian = torch.stack(rows)
+    values: Tensor
+    vectors: Tensor
     values, vectors = torch.linalg.eigh(0.5 * (hessian + hessian.T))
     floor = 1e-6 * values.abs().max().clamp(min=1e-12)
     step = -vectors @ ((vectors.T @ gradient.detach()) / values.abs().clamp(min=float(floor)))

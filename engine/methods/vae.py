@@ -20,6 +20,7 @@ from ..decoder.compile import Decoder, Prediction, Structure
 from ..estimate import Array, Estimate
 from ..fit import Iteration, Observer
 from ..ir.compartment import OdeDynamics
+from ..objective.elbo import gaussian_divergence
 from ..objective.joint import LOG_2PI, Joint, log_likelihood
 from ..parameterisation import Parameterisation
 from ..randomness import generator
@@ -86,14 +87,13 @@ class VaeState:
 
 @dataclass(frozen=True)
 class Trained:
-    """The end of training: estimate, q (means and factors of z), encoder, history."""
+    """The end of training: estimate, q (means and factors of z), encoder."""
 
     estimate: Estimate
     q_mean: Tensor
     q_chol: Tensor
     encoder: Encoder
     features: Features
-    history: tuple[Iteration, ...]
     problem: L0Problem | None
     support: NDArray[np.bool_] | None
     settled: bool
@@ -313,21 +313,9 @@ def _training_decoder(joint: Joint) -> Decoder:
     return Decoder(joint.model.replace(dynamics=looser), joint.batch)
 
 
-def gaussian_divergence(deviation: Tensor, chol: Tensor, omega: Tensor) -> Tensor:
-    """Return the sum over subjects of KL(N(m, L L') || N(0, omega)) with m = ``deviation``."""
-    root = torch.linalg.cholesky(omega)
-    white = torch.linalg.solve_triangular(root, chol, upper=False)
-    mean = torch.linalg.solve_triangular(root, deviation.T, upper=False)
-    logs = root.diagonal().log().sum() * len(deviation) - chol.diagonal(dim1=-2, dim2=-1).log().sum()
-    return 0.5 * (white.square().sum() + mean.square().sum() - deviation.numel()) + logs
-
-
-def train(
-    method: VariationalAutoencoder, start: Estimate, observer: Observer | None, began: float
-) -> Trained:
+def train(method: VariationalAutoencoder, start: Estimate, observer: Observer, began: float) -> Trained:
     """Run the method to its end: the driver's loop over ``init``, ``step`` and ``terminate``."""
     state = method.init(start)
-    history: list[Iteration] = []
     s = method.settings
     likely = s.burn_in + s.annealing + 2 * s.window + s.smoothing
     done = False
@@ -335,10 +323,7 @@ def train(
         objective = method.step(state)
         seconds = time.perf_counter() - began
         left = seconds / state.number * max(likely - state.number, 0)
-        row = Iteration(state.phase, state.number, objective, state.estimate, seconds, left)
-        history.append(row)
-        if observer is not None:
-            observer(row)
+        observer(Iteration(state.phase, state.number, objective, state.estimate, seconds, left))
         done = method.terminate(state)
     with torch.no_grad():
         q_mean, q_chol = state.encoder(method.features)
@@ -348,7 +333,6 @@ def train(
         q_chol,
         state.encoder,
         method.features,
-        tuple(history),
         state.problem,
         state.support,
         state.settled and state.failures <= 20,

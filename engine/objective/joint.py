@@ -32,7 +32,7 @@ def log_likelihood(prediction: Prediction, batch: Batch) -> Float[Tensor, "draw 
     residual = torch.where(observed, batch.dv - prediction.mean, 0.0)
     terms = residual.square() / variance + torch.log(variance)
     count = observed.sum(-1)
-    return -0.5 * (terms.sum(-1) + LOG_2PI * count)
+    return (terms.sum(-1) + count * LOG_2PI) * -0.5
 
 
 def log_normal_density(
@@ -40,9 +40,10 @@ def log_normal_density(
 ) -> Float[Tensor, "draw id"]:
     """Return the log density of N(0, covariance) at ``deviation``."""
     chol = torch.linalg.cholesky(covariance)
-    white = torch.linalg.solve_triangular(chol, deviation.flatten(0, 1).T, upper=False)
+    white: Tensor = torch.linalg.solve_triangular(chol, deviation.flatten(0, 1).T, upper=False)
     squares = white.square().sum(0).reshape(deviation.shape[:-1])
-    return -0.5 * (squares + deviation.shape[-1] * LOG_2PI) - chol.diagonal().log().sum()
+    log_root: Tensor = chol.diagonal().log().sum()
+    return (squares + deviation.shape[-1] * LOG_2PI) * -0.5 - log_root
 
 
 @dataclass(frozen=True)

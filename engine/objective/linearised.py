@@ -57,6 +57,8 @@ def linearised_likelihood(
 
 def weighted(expansion: Expansion) -> Float[Tensor, "id record"]:
     """Return the residuals times the symmetric inverse square root of their covariance."""
+    values: Tensor
+    vectors: Tensor
     values, vectors = torch.linalg.eigh(expansion.covariance)
     root = vectors @ torch.diag_embed(values.clamp(min=1e-300).rsqrt()) @ vectors.mT
     return (root @ expansion.residual[..., None])[..., 0]

@@ -41,8 +41,9 @@ def make_candidates(
 
     ``on`` names the parameters (default: every mu-referenced one). A covariate without a form is
     categorical where its subjects have at most five values, all whole; else linear where the
-    parameter has an identity link, power where all values are positive, exp where not. The reference is the mean over subjects, of a categorical covariate the
-    smallest level; each other level is one effect.
+    parameter has an identity link, power where all values are positive, exp where not. The reference
+    is the mean over subjects, of a categorical covariate the smallest level; each other level is one
+    effect.
 
     Raises
     ------

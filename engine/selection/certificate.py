@@ -11,8 +11,8 @@ c(z) >= -u'(Q - dI)u - sum_j g_j^2 / (4d) z_j,
 
 so the master programme min eta + penalty'z over binary z gets such a cut at the continuous optimum and
 then at the least-squares u of each z it proposes (outer approximation, Duran and Grossmann 1986), until
-its bound meets the best objective seen. A second cut holds where d is zero: least squares cannot beat c(z) without a
-column that z leaves out. HiGHS has neither mixed-integer quadratic programmes nor lazy cuts, so this is a
+its bound meets the best objective seen. A second cut holds where d is zero: least squares cannot beat c(z)
+without a column that z leaves out. HiGHS has neither mixed-integer quadratic programmes nor lazy cuts, so this is a
 loop of whole solves; nothing of it is shared with the branch and bound of :mod:`.search`.
 """
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..estimate import Array, Estimate
 from ..methods.mstep import EffectPenalty, L0Problem, MuRegression, update_omega
@@ -44,10 +45,10 @@ class CovariateSearch:
     ``base`` (``"draw id"``) is log p(y | z) - log q(z), with the residual model at its current estimate.
     """
 
-    def __init__(self, joint: Joint, draws: Draws, base: Array, penalty: EffectPenalty) -> None:
+    def __init__(self, joint: Joint, draws: Draws, base: Tensor, penalty: EffectPenalty) -> None:
         self.joint, self.penalty = joint, penalty
         self.z = draws.z
-        self.base = torch.from_numpy(base)
+        self.base = base
         self.regression = MuRegression(joint)
         self.known: dict[bytes, Scored] = {}
 
@@ -148,15 +149,13 @@ class CovariateSearch:
         movable = np.flatnonzero(~self.penalty.forced & ~self.penalty.forbidden)
         inside = [int(j) for j in movable if support[j]]
         outside = [int(j) for j in movable if not support[j]]
+        singles = [[int(j)] for j in movable]
+        swaps = [[i, o] for i in inside for o in outside]
         found = []
-        for changes in (
-            [(j,) for j in movable],
-            [(i, o) for i in inside for o in outside],
-        ):
-            for change in changes:
-                other = support.copy()
-                other[list(change)] = ~other[list(change)]
-                found.append(other)
+        for change in singles + swaps:
+            other = support.copy()
+            other[change] = ~other[change]
+            found.append(other)
         return found
 
     def toggles(self, best: Scored) -> Array:

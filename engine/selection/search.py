@@ -114,7 +114,7 @@ def relax(
     bend = np.sqrt(penalty / d)  # |u| where the relaxed indicator reaches one
     threshold = np.sqrt(penalty * d)
     residual = quadratic @ point - linear
-    lower = -np.inf
+    here = -np.inf
     for _ in range(200):
         for j in range(m):
             old = point[j]
@@ -135,7 +135,6 @@ def relax(
         reduced = penalty - gradient * gradient / d
         curved = point @ (gradient + linear)
         here = np.minimum(reduced, 0.0).sum() - curved
-        lower = max(lower, here)
         if here >= target:
             break
         size_u = np.abs(point)
@@ -249,7 +248,8 @@ def search(
                 decided = True
         if np.any(rounded != support):
             trial = value
-            for j in free:
+            for i in range(len(free)):
+                j = free[i]
                 if rounded[j]:
                     if tableau[j, j] > COLLINEAR:
                         trial += penalty[j] - tableau[p, j] * tableau[p, j] / tableau[j, j]

@@ -10,13 +10,14 @@ from ...engine.ir.expression import Binary, Expression, Number, Variable
 from ...engine.ir.span import Span
 from ...engine.ir.statement import Assign, Statement, assignments
 from .context import Context
-from .numbers import number
+from .numbers import whole
 from .syntax import Compartment as CompartmentSyntax
 from .syntax import Option, Word
 from .words import resolve, suggest
 
 DEFAULT_TOL = 9  # digits, where $SUBROUTINES gives no TOL
 DEFAULT_ATOL = 12
+_MOST_COMPARTMENTS = 999
 
 _LIBRARY = {1: ("CENTRAL",), 2: ("DEPOT", "CENTRAL")}
 _DIFFERENTIAL = (6, 8, 9, 13, 14, 15)
@@ -29,7 +30,7 @@ _NEEDED = {
     (2, 1): ("KA", "K"),
     (2, 2): ("KA", "CL", "V"),
 }
-_NUMBERED = re.compile(r"(ADVAN|TRANS|TOL|ATOL|SS)[=]?(\d+)", re.IGNORECASE)
+_NUMBERED = re.compile(r"(ADVAN|TRANS|TOL|ATOL|SS)[=]?(\d{1,6})", re.IGNORECASE)
 _OPTIONS = (
     "ADVAN",
     "TRANS",
@@ -91,8 +92,8 @@ def lower_subroutines(context: Context, records: list[tuple[Option, ...]]) -> Su
         match = _NUMBERED.fullmatch(text) or (_NUMBERED.fullmatch(value) if name else None)
         if match is not None:
             chosen[match.group(1).upper()] = (int(match.group(2)), option.span)
-        elif name in ("ADVAN", "TRANS", "TOL", "ATOL", "SSTOL", "SSATOL") and value.isdigit():
-            chosen[name] = (int(value), option.span)
+        elif name in ("ADVAN", "TRANS", "TOL", "ATOL", "SSTOL", "SSATOL") and whole(value) is not None:
+            chosen[name] = (whole(value) or 0, option.span)
         elif name is not None and option.value is not None:
             context.error(f"{text}: own subroutines are not supported yet", option.span)
         else:
@@ -164,8 +165,7 @@ def _layout(context: Context, pieces: list[Option | CompartmentSyntax]) -> Layou
     for piece in pieces:
         if isinstance(piece, Option):
             if piece.name.text.upper().startswith("NC"):
-                value = number(piece.value.text) if piece.value is not None else None
-                count = None if value is None else int(value)
+                count = whole(piece.value.text) if piece.value is not None else None
             elif piece.name.text.upper().startswith("NE") and piece.value and piece.value.text != "0":
                 context.error("equilibrium compartments are not supported yet", piece.span)
             continue
@@ -173,7 +173,9 @@ def _layout(context: Context, pieces: list[Option | CompartmentSyntax]) -> Layou
         names.append(name)
         for word in piece.entries[1:]:
             _attribute(context, word, defaults, len(names))
-    if count is not None:
+    if count is not None and not 1 <= count <= _MOST_COMPARTMENTS:
+        context.error(f"NCOMPARTMENTS must be 1 to {_MOST_COMPARTMENTS}", span)
+    elif count is not None:
         if len(names) > count:
             context.error(f"$MODEL declares {len(names)} compartments but NCOMPARTMENTS={count}", span)
         names += [f"COMP{i + 1}" for i in range(len(names), count)]
@@ -232,7 +234,7 @@ def lower_dynamics(
             span=subroutines.span,
         )
     missing = [n for n in _NEEDED[subroutines.advan, subroutines.trans] if n not in assigned]
-    if missing:
+    if missing and context.stream.of("PK"):
         context.error(
             f"$PK does not assign {' and '.join(missing)}",
             subroutines.span,

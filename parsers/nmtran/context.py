@@ -22,6 +22,12 @@ class Context:
     problems: list[Problem] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
+    @property
+    def top(self) -> Span:
+        """The place of what is missing altogether: the first record's name."""
+        records = self.stream.records
+        return records[0].head if records else self.stream.source.span(0, 0)
+
     def error(self, message: str, span: Span | None, hint: str = "") -> None:
         """Note a problem; reading goes on to find more."""
         self.problems.append(Problem(message, span, hint))

@@ -51,7 +51,7 @@ def lower(source: Source) -> Model:
         context.stop_at_errors()
         model = _lower(context, parsed)
     except RecursionError:  # hundreds of nested parentheses, or of terms in one sum
-        context.error("an expression is nested too deeply", None, "split it into several assignments")
+        context.error("an expression is nested too deeply", context.top, "split it into several assignments")
     context.stop_at_errors()
     assert model is not None
     for finding in unused_parameters(model):
@@ -172,7 +172,9 @@ def _check_structure(context: Context, subroutines: Subroutines | None) -> None:
         return
     if not stream.of("SUBROUTINES"):
         context.error(
-            "there is neither $PRED nor $SUBROUTINES", None, "$PRED holds a model without compartments"
+            "there is neither $PRED nor $SUBROUTINES",
+            context.top,
+            "$PRED holds a model without compartments",
         )
         return
     wanted = ["PK", "ERROR"] + (["DES"] if subroutines is not None and subroutines.is_ode else [])
@@ -200,4 +202,5 @@ def _check_time(context: Context, inputs: Inputs, subroutines: Subroutines) -> N
 
 def _title(context: Context) -> str:
     records = context.stream.of("PROBLEM")
-    return " ".join(context.stream.body(records[0]).split()) if records else ""
+    first = context.stream.body(records[0]).strip().split("\n", 1)[0] if records else ""
+    return " ".join(first.split())

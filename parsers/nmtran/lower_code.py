@@ -61,6 +61,8 @@ class CodeLowering(ExpressionLowering):
                 return
             self.context.error("a call protocol phrase is not supported yet", line.span)
             return
+        if line.word.startswith("END"):
+            return  # its loop is reported
         self.context.error(f"{line.word} is not supported yet", line.span, "write it with IF and assignments")
 
     def _assignment(self, line: Assignment) -> Assign | None:

@@ -29,7 +29,7 @@ from ...engine.ir.expression import (
 from .context import Context
 from .functions import FUNCTION_NAMES, PROTECTED, RESERVED, RESERVED_ARRAYS
 from .lower_parameters import Parameters
-from .numbers import number
+from .numbers import number, whole
 from .syntax import Apply, Infix, Literal, Name, Node, Unary
 from .words import suggest
 
@@ -160,7 +160,8 @@ class ExpressionLowering:
         if name in dropped:
             return f"{name} is dropped in $INPUT"
         columns = self.outside.inputs.names
-        return suggest(name, [*self.assigned, *self.outside.variables, *columns, *self.coming])
+        known = [*self.assigned, *self.outside.variables, *columns, *self.coming]
+        return suggest(name, [word for word in known if "(" not in word])
 
     def _apply(self, node: Apply) -> Expression:
         if (replaced := self._replaced(_key(node))) is not None:
@@ -250,13 +251,14 @@ class ExpressionLowering:
     def index(self, node: Apply, count: int, what: str) -> int | None:
         """Return the constant index of an array element, checked against ``count``."""
         literal = node.arguments[0]
-        if len(node.arguments) != 1 or not isinstance(literal, Literal) or not literal.text.isdigit():
+        known = self.outside.parameters.complete
+        index = whole(literal.text) if isinstance(literal, Literal) else None
+        if len(node.arguments) != 1 or index is None:
             self.context.error(
                 f"the index of {node.name} must be a whole number", literal.span, f"e.g. {node.name}(1)"
             )
             return None
-        index = int(literal.text)
-        if 1 <= index <= count:
+        if 1 <= index <= count or (index > 0 and what in _PARAMETER_WORDS and not known):
             return index
         record = {"THETA": "$THETA", "ETA": "$OMEGA", "EPS": "$SIGMA"}.get(what, "the model")
         has = f"{record} has {count}" if count else f"{record} has none"

@@ -6,7 +6,7 @@ from ...engine.ir.dataset import InputColumn, Inputs, Role, RowCondition, RowSel
 from ...engine.ir.expression import Comparison
 from ...engine.ir.span import Span
 from .context import Context
-from .numbers import number
+from .numbers import number, whole
 from .syntax import Condition, DataSource, InputItem, Option
 from .words import resolve, suggest
 
@@ -89,7 +89,7 @@ def lower_inputs(
     ok = True
     for name, found in (("INPUT", items), ("DATA", sources)):
         if not found:
-            context.error(f"there is no ${name}", None, f"${name} is needed to read the data")
+            context.error(f"there is no ${name}", context.top, f"${name} is needed to read the data")
             ok = False
     if not ok:
         return None
@@ -168,9 +168,8 @@ def _rows(context: Context, columns: list[InputColumn], source: DataSource) -> R
             else:
                 comment = option.value.text
         elif name in ("RECORDS", "RECS"):
-            if option.value is not None and option.value.text.isdigit():
-                limit = int(option.value.text)
-            elif option.value is not None:
+            limit = whole(option.value.text) if option.value is not None else None
+            if option.value is not None and limit is None:
                 until_change = _position(context, columns, option.value.text, option.value.span)
         elif name in ("NULL", "MISDAT"):
             value = _number(context, option)

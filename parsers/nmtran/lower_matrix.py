@@ -9,10 +9,11 @@ from dataclasses import replace
 from ...engine.ir.parameter import CovarianceBlock
 from .context import Context
 from .labels import add_name, comment_label, with_next
-from .numbers import number
+from .numbers import number, whole
 from .syntax import MatrixItem, MatrixRecord, Word
 from .words import resolve, suggest
 
+_LARGEST_BLOCK = 500
 _MATRIX_WORDS = (
     "FIXED",
     "STANDARD",
@@ -47,13 +48,23 @@ class MatrixLowering:
                 self._block(record)
             else:
                 self._diagonal(record)
-            for i, word in enumerate(record.names):
-                add_name(self.context, self.names, word, start + i)
+            for index, word in enumerate(record.names, start=start):
+                self._name(index, add_name(self.context, self.names, word, index), word)
         return tuple(self.blocks)
 
     def _add(self, block: CovarianceBlock) -> None:
         self.blocks.append(block)
         self.first += block.size
+
+    def _name(self, index: int, label: str, word: Word) -> None:
+        """Give the random effect ``index`` its label."""
+        for i, block in enumerate(self.blocks):
+            if block.first <= index < block.first + block.size:
+                labels = list(block.labels)
+                labels[index - block.first] = label
+                self.blocks[i] = replace(block, labels=tuple(labels))
+                return
+        self.context.error(f"there is no value for the name {label}", word.span)
 
     def _words(self, words: Sequence[Word]) -> set[str]:
         found: set[str] = set()
@@ -89,7 +100,7 @@ class MatrixLowering:
                     model,
                     first=self.first,
                     same_as=self.last_block,
-                    labels=(),
+                    labels=("",) * model.size,
                     span=record.span,
                     value_spans=(),
                 )
@@ -101,13 +112,13 @@ class MatrixLowering:
         size = _count(record.size)
         total = sum(item.repeat for item in record.items)
         if size is not None and size != total:
-            self.context.error(f"DIAGONAL({size}) with {total} values", record.span)
+            self.context.error(f"DIAGONAL({size}) needs {size} values, found {total}", record.span)
         for item, following in with_next(record.items):
             words = self._words([*common, *item.options])
             if words & {"CHOLESKY", "CORRELATION"}:
                 self.context.error("this word needs a BLOCK", item.span, "BLOCK(n) CHOLESKY ...")
             value = _value(item)
-            variance = value**2 if "STANDARD" in words else value
+            variance = value * abs(value) if "STANDARD" in words else value
             label = comment_label(self.context, item.span, following.span if following else None)
             if item.name is not None:
                 label = add_name(self.context, self.names, item.name, self.first)
@@ -118,7 +129,7 @@ class MatrixLowering:
                     CovarianceBlock(
                         self.first,
                         1,
-                        (variance if value >= 0 else -variance,),
+                        (variance,),
                         "FIXED" in words,
                         labels=(label,),
                         span=item.span,
@@ -128,8 +139,10 @@ class MatrixLowering:
 
     def _block(self, record: MatrixRecord) -> None:
         size = _count(record.size)
-        if size is None or size < 1:
-            self.context.error("BLOCK needs its size", record.span, "BLOCK(2) or BLOCK SAME")
+        if size is None or not 1 <= size <= _LARGEST_BLOCK:
+            self.context.error(
+                f"BLOCK needs its size, 1 to {_LARGEST_BLOCK}", record.span, "BLOCK(2) or BLOCK SAME"
+            )
             return
         words = self._words(
             [*record.options, *(o for i in record.items for o in i.options if o not in record.options)]
@@ -202,8 +215,7 @@ def covariances(values: list[float], size: int, words: set[str]) -> tuple[float,
 
 
 def _count(word: Word | None) -> int | None:
-    value = number(word.text) if word is not None else None
-    return None if value is None else int(value)
+    return whole(word.text) if word is not None else None
 
 
 def _value(item: MatrixItem) -> float:

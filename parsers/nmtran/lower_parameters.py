@@ -25,6 +25,7 @@ class Parameters:
     omega: tuple[CovarianceBlock, ...]
     sigma: tuple[CovarianceBlock, ...]
     names: dict[str, dict[str, int]]  # "THETA" | "ETA" | "EPS" -> name -> number
+    complete: bool = True  # all records were understood, so the counts are right
 
 
 def lower_parameters(
@@ -35,10 +36,11 @@ def lower_parameters(
 ) -> Parameters:
     """Return the parameters that the records declare."""
     names: dict[str, dict[str, int]] = {"THETA": {}, "ETA": {}, "EPS": {}}
+    before = len(context.problems)
     lowered = _thetas(context, thetas, names["THETA"])
     omega = MatrixLowering(context, "OMEGA", names["ETA"]).lower(omegas)
     sigma = MatrixLowering(context, "SIGMA", names["EPS"]).lower(sigmas)
-    return Parameters(tuple(lowered), omega, sigma, names)
+    return Parameters(tuple(lowered), omega, sigma, names, len(context.problems) == before)
 
 
 def _thetas(context: Context, records: list[ThetaRecord], names: dict[str, int]) -> list[ThetaParameter]:

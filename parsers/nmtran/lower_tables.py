@@ -24,8 +24,8 @@ _ROWS: dict[str, Literal["first", "last", "first_last"]] = {
     "LASTONLY": "last",
     "FIRSTLASTONLY": "first_last",
 }
-_ETAS = re.compile(r"(\d+):(\d+|LAST)", re.IGNORECASE)
-_ETA = re.compile(r"ETA(\d+)")
+_ETAS = re.compile(r"(\d{1,6}):(\d{1,6}|LAST)", re.IGNORECASE)
+_ETA = re.compile(r"ETA(\d{1,6})")
 
 
 def lower_tables(
@@ -110,10 +110,10 @@ class _Table:
         index = piece.items[0].text.strip().upper()
         ranged = _ETAS.fullmatch(index.replace(" ", "").replace("TO", ":"))
         if text == "ETAS" and ranged is not None:
-            last = self.n_etas if ranged.group(2) == "LAST" else int(ranged.group(2))
+            last = self.n_etas if ranged.group(2) == "LAST" else min(int(ranged.group(2)), self.n_etas + 1)
             for i in range(int(ranged.group(1)), last + 1):
                 self.item(f"ETA{i}", piece)
-        elif text == "ETA" and index.isdigit():
+        elif text == "ETA" and index.isdecimal() and len(index) < 7:
             self.item(f"ETA{int(index)}", piece)
         else:
             self.context.error(f"{text}({index}) in $TABLE is not supported yet", piece.span)

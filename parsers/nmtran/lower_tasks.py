@@ -37,7 +37,7 @@ def lower_estimations(context: Context, records: list[tuple[Option, ...]]) -> tu
     tasks: list[EstimationTask] = []
     carried: dict[str, str] = {}
     for record, head in zip(records, context.stream.of("ESTIMATION"), strict=True):
-        carried = dict(carried)
+        before, carried = carried, dict(carried)
         for option in with_values(record, ESTIMATION_FLAGS, ESTIMATION_OPTIONS, ESTIMATION_ALIASES):
             _estimation_option(context, option, carried)
         if carried.pop("OMITTED", None) is not None:
@@ -50,6 +50,8 @@ def lower_estimations(context: Context, records: list[tuple[Option, ...]]) -> tu
                 span=context.stream.span(head),
             )
         )
+        if carried.get("METHOD") == "CHAIN":  # draws initial values; its options are its own
+            carried = before
     return tuple(tasks)
 
 

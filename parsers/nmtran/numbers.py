@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_COUNTABLE = 1e7
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+))(?:[EeDd]([+-]?\d+)|([+-]\d+))?\s*")
 
 
@@ -14,3 +15,11 @@ def number(text: str) -> float | None:
         return None
     exponent = match.group(2) or match.group(3) or "0"
     return float(f"{match.group(1)}e{exponent}")
+
+
+def whole(text: str) -> int | None:
+    """Return the value of ``text`` if it is a whole number of a size to count with, else None."""
+    value = number(text)
+    if value is None or value != value // 1 or abs(value) >= _COUNTABLE:
+        return None
+    return int(value)

@@ -84,6 +84,9 @@ def _problem(stream: Stream, record: Record, text: str, error: UnexpectedInput) 
     hint = f"expected {' or '.join(words)}" if words else ""
     if ended and opened is not None:
         at, message, hint = opened, "this parenthesis is never closed", "add ')'"
+    elif "ENDIF" in expected and at >= end:
+        at = _open_if(text)
+        message, hint, width = "this IF ... THEN has no ENDIF", "close it with ENDIF", 2
     elif ended:
         at, width = max(len(text[:at].rstrip()) - 1, 0), 1
         message = "the line ends too early" if by_lines else f"${record.name} ends too early"
@@ -98,6 +101,17 @@ def _problem(stream: Stream, record: Record, text: str, error: UnexpectedInput) 
         message = f"'{text[at : at + width].strip()}' does not fit here"
     start = record.start + at
     return Problem(message, stream.source.span(start, start + width), hint)
+
+
+def _open_if(text: str) -> int:
+    """Return the offset of the last block IF without ENDIF."""
+    opened = [0]
+    for match in re.finditer(r"^[ \t]*(END\s*IF\b|IF\b(?=.*\bTHEN\s*$))", text, re.I | re.M):
+        if match.group(1).upper() == "IF":
+            opened.append(match.start(1))
+        elif len(opened) > 1:
+            opened.pop()
+    return opened[-1]
 
 
 def _open_parenthesis(text: str, start: int, stop: int) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from lark import Token, Tree
 
 from ...engine.ir.span import Span
@@ -20,6 +22,7 @@ from .syntax import (
     Unary,
 )
 
+_FOREIGN = re.compile(r"\(|DO\s*WHILE|END\s*DO|GO\s*TO|[A-Z]+", re.IGNORECASE)
 _COMPARISONS = {
     ".EQ.": "==",
     ".EQN.": "==",
@@ -72,7 +75,9 @@ class _Code:
             case "foreign":
                 (token,) = tree.children
                 assert isinstance(token, Token)
-                return Foreign(token.split()[0].upper(), str(token), self.place(token))
+                word = _FOREIGN.match(token)
+                assert word is not None
+                return Foreign(" ".join(word.group().upper().split()), str(token), self.place(token))
             case "one_line_if":
                 head, condition, body = tree.children
                 assert isinstance(head, Token) and isinstance(body, Tree)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from lark import Token, Tree
 
 from ...engine.ir.span import Span
+from ..problem import Problem, ProblemError
+from .numbers import whole
 from .parse import parse_tree
 from .records import Record, Stream
 from .syntax import (
@@ -23,6 +25,7 @@ from .syntax import (
     Word,
 )
 
+_MOST_REPETITIONS = 9999
 Child = Token | Tree[Token]
 
 
@@ -147,11 +150,21 @@ def parse_theta(stream: Stream, record: Record) -> ThetaRecord:
                     parsed.optional(tree, "NAME"),
                     inside,
                     after,
-                    int(times.text[1:]) if times else 1,
+                    _repetitions(times),
                     parsed.span(tree),
                 )
             )
     return ThetaRecord(tuple(items), tuple(names), tuple(search), stream.span(record))
+
+
+def _repetitions(word: Word | None) -> int:
+    """Return n of ``xn`` or of SAME(n), 1 where there is none."""
+    if word is None:
+        return 1
+    times = whole(word.text.lstrip("xX"))
+    if times is None or not 1 <= times <= _MOST_REPETITIONS:
+        raise ProblemError([Problem(f"a repetition is 1 to {_MOST_REPETITIONS} times", word.span)])
+    return times
 
 
 def parse_matrix(stream: Stream, record: Record) -> MatrixRecord:
@@ -167,7 +180,7 @@ def parse_matrix(stream: Stream, record: Record) -> MatrixRecord:
             case "shape":
                 word, number = parsed.word(tree.children[0]), parsed.optional(tree, "NUMBER")
                 if isinstance(token := tree.children[0], Token) and token.type == "SAME":
-                    same = int(float(number.text)) if number else 1
+                    same = _repetitions(number)
                 else:
                     size = number
                     block = word if isinstance(token, Token) and token.type == "BLOCK" else block
@@ -195,7 +208,7 @@ def _matrix_item(parsed: _Parsed, tree: Tree[Token]) -> MatrixItem:
         parsed.words(holder, "NUMBER")[0],
         parsed.optional(tree, "NAME"),
         () if group is None else parsed.words(group, "WORD"),
-        int(times.text[1:]) if times else 1,
+        _repetitions(times),
         parsed.span(tree),
     )
 

@@ -79,13 +79,17 @@ def split_records(source: Source) -> tuple[Stream, list[Problem]]:
             )
         )
     elif not found:
-        problems.append(Problem("the file holds no record", None, f"is {source.path} a control stream?"))
-    for match, following in zip(found, [*(m.start() for m in found[1:]), len(clean)], strict=True):
+        problems.append(
+            Problem("the file holds no record", source.span(0, 0), "is it a control stream ($PROBLEM ...)?")
+        )
+    ends = [match.start() for match in found[1:]] + [len(clean)] * bool(found)
+    for match, following in zip(found, ends, strict=True):
         word = match.group(1)
         head = source.span(match.start(1) - 1, match.end(1))
         name = resolve_record(word)
         if name is None:
-            hint = suggest(word, [*RECORDS, *RECORD_ALIASES]) if len(word) > 2 else "three letters at least"
+            known = [f"${name}" for name in (*RECORDS, *RECORD_ALIASES)]
+            hint = suggest(f"${word}", known) if len(word) > 2 else "three letters at least"
             problems.append(Problem(f"unknown record ${word.upper()}", head, hint))
             continue
         records.append(Record(name, head, match.end(1), following))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .context import Context
-from .numbers import number
+from .numbers import number, whole
 from .syntax import Apply, Literal, Name, Node, Option, Replacement, Word
 from .words import resolve, suggest
 
@@ -52,7 +52,7 @@ def _right(context: Context, side: Option) -> Node | None:
             return Literal(word.text, word.span)
         return _plain(context, word)
     index = side.items[0]
-    if not index.text.strip().isdigit():
+    if whole(index.text) is None:
         context.error(
             "this form of REPLACE is not supported yet", index.span, "one whole number, e.g. ETA(CL)=ETA(1)"
         )

@@ -1,0 +1,128 @@
+"""From a finished estimation to the complete result: likelihoods, individuals, errors, diagnostics."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import torch
+
+from .diagnostics import record_table, shrinkage
+from .estimate import Array
+from .fit import Fit, Individuals, Iteration, Selection, Status
+from .ir.model import Model
+from .methods.encoder import Encoder, Features
+from .methods.importance import Finished, evaluated_likelihood, tensors
+from .methods.vae import Trained, VaeSettings
+from .objective.bicc import penalty
+from .objective.elbo import minus_two_elbo, refine
+from .objective.joint import LOG_2PI, Joint
+from .objective.linearised import linearised_likelihood
+from .objective.sampling import weighted_moments
+from .parameterisation import Parameterisation
+from .selection.choice import with_errors
+from .stopwatch import Stopwatch
+from .uncertainty import observed_information
+
+SMALL_ESS = 100.0  # draws: below this a subject's share of the likelihood is not to be trusted
+
+
+def assemble(
+    joint: Joint,
+    base_model: Model,
+    finished: Finished,
+    status: Status,
+    settings: VaeSettings,
+    watch: Stopwatch,
+    *,
+    history: list[Iteration],
+    warnings: list[str],
+    selection: Selection | None,
+    trained: Trained | None,
+) -> Fit:
+    """Return the :class:`Fit` of the final model over ``joint`` at ``finished``."""
+    model, data, at = joint.model, joint.data, finished.estimate
+    parameters = tensors(at)
+    importance, mode, draws, weights = evaluated_likelihood(joint, at, finished.posterior.mean, settings)
+    mean, covariance = weighted_moments(draws, weights)
+    linearised = linearised_likelihood(joint, parameters, mode.mean)
+    bound = minus_two_elbo(joint, parameters, refine(joint, parameters, mode, settings.seed), settings.seed)
+    watch.lap("likelihood")
+    uncertainty = None
+    if model.covariance is not None:
+        uncertainty, why = observed_information(finished.likelihood, Parameterisation(model), finished.free)
+        if uncertainty is None:
+            warnings.append(f"no standard errors: {why}")
+    watch.lap("uncertainty")
+    constants = LOG_2PI * joint.batch.observed.sum(1).numpy()
+    active = np.array(joint.active)
+    cond_cov = np.zeros((joint.n_subjects, model.n_etas, model.n_etas))
+    cond_cov[np.ix_(np.arange(joint.n_subjects), active, active)] = covariance.numpy()
+    mu = joint.mu(parameters[0]).numpy().copy()
+    mu[:, [k for k in range(model.n_etas) if k not in joint.mu.references]] = np.nan
+    cond_mean = mean - joint.active_mu(parameters[0])
+    individuals = Individuals(
+        ebe=joint.full_eta(mode.mean[None])[0].numpy(),
+        cond_mean=joint.full_eta(cond_mean[None])[0].numpy(),
+        cond_cov=cond_cov,
+        mu=mu,
+        objective=importance.by_subject - constants,
+    )
+    table, iwres = record_table(joint, at, mode.mean, individuals.objective)
+    warnings += _warnings(data.ids, importance.ess, mode.converged.numpy())
+    watch.lap("diagnostics")
+    return Fit(
+        model=model,
+        base_model=base_model,
+        data=data,
+        method="vae",
+        status=status,
+        estimate=at,
+        ofv=float(importance.value - constants.sum()),
+        importance=importance,
+        linearised=linearised,
+        minus_two_elbo=bound,
+        bicc=float(importance.value + penalty(model, joint.mu, data)),
+        uncertainty=uncertainty,
+        individuals=individuals,
+        shrinkage=shrinkage(at, individuals, iwres),
+        table=table,
+        history=tuple(history),
+        selection=None if selection is None else with_errors(selection, uncertainty),
+        seconds=watch.total(),
+        seed=settings.seed,
+        settings=asdict(settings),
+        warnings=tuple(warnings),
+        encoder=None if trained is None else _encoder_state(trained.encoder, trained.features),
+    )
+
+
+def _warnings(ids: Array, ess: Array, converged: Array) -> list[str]:
+    found = []
+    poor = ids[np.flatnonzero(ess < SMALL_ESS)]
+    if len(poor):
+        found.append(
+            f"effective sample size below {SMALL_ESS:g} for subject(s) {_listed(poor)}: "
+            "their likelihood contributions are uncertain"
+        )
+    lost = ids[np.flatnonzero(np.logical_not(converged))]
+    if len(lost):
+        found.append(f"the mode of the random effects was not found for subject(s) {_listed(lost)}")
+    return found
+
+
+def _listed(ids: Array) -> str:
+    shown = ", ".join(f"{i:g}" for i in ids[:10])
+    return shown + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
+
+
+def _encoder_state(encoder: Encoder, features: Features) -> dict[str, object]:
+    """Return the trained network and what is needed to use it on new subjects."""
+    state: dict[str, torch.Tensor] = {k: v.clone() for k, v in encoder.state_dict().items()}
+    return {
+        "schema": 1,
+        "hidden": encoder.hidden,
+        "n_latent": encoder.n_latent,
+        "scaling": features.scaling,
+        "state": state,
+    }

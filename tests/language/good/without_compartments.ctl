@@ -1,0 +1,14 @@
+$PROBLEM Logistic regression
+$INPUT ID DOSE DV
+$DATA events.csv
+$PRED
+  LOGIT = THETA(1) + THETA(2)*DOSE + ETA(1)
+  P = 1/(1+EXP(-LOGIT))
+  IF (DV.EQ.1) THEN
+    Y = P
+  ELSE
+    Y = 1 - P
+  ENDIF
+$THETA -1 (0,0.1)
+$OMEGA 0.5
+$EST METHOD=COND LAPLACE LIKE MAXEVAL=0
