@@ -62,13 +62,16 @@ class OutputFolder:
         if self._stream is None:
             self._begin()
         self.close()
-        data_file = Path(os.path.relpath(fit.data.path, self.path)).as_posix()
-        final = final_control_stream(fit, data_file)
-        written = [write_whole(self.path / f"{self.root}_final.ctl", final)]
+        written: list[Path] = []
+        echo = None
+        if fit.base_model.source:  # a model made by a program has no text to write back
+            data_file = Path(os.path.relpath(fit.data.path, self.path)).as_posix()
+            final = final_control_stream(fit, data_file)
+            written.append(write_whole(self.path / f"{self.root}_final.ctl", final))
+            if fit.selection is not None and fit.selection.selected:
+                echo = final  # the report echoes the text whose parameters it holds
         if fit.selection is not None:
             written += self._write_selection(fit.selection)
-        # the report echoes the text whose parameters it holds
-        echo = final if fit.selection is not None and fit.selection.selected else None
         written += write_nonmem(fit, self.path, self.root, started, ended, echo)
         if fit.encoder is not None:
             import torch

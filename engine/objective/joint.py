@@ -31,7 +31,7 @@ def log_likelihood(prediction: Prediction, batch: Batch) -> Float[Tensor, "draw 
     variance = torch.where(observed, prediction.variance, 1.0)
     residual = torch.where(observed, batch.dv - prediction.mean, 0.0)
     terms = residual.square() / variance + torch.log(variance)
-    count = observed.sum(-1)
+    count = observed.sum(-1, dtype=terms.dtype)
     return (terms.sum(-1) + count * LOG_2PI) * -0.5
 
 

@@ -49,7 +49,7 @@ def linearised_likelihood(
     expansion = expand(joint, parameters, mode)
     chol = torch.linalg.cholesky(expansion.covariance)
     white = torch.linalg.solve_triangular(chol, expansion.residual[..., None], upper=False)[..., 0]
-    count = joint.batch.observed.sum(-1)
+    count = joint.batch.observed.sum(-1, dtype=white.dtype)
     logs = 2.0 * chol.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     by_subject = white.square().sum(-1) + logs + LOG_2PI * count
     return LinearisedLikelihood(float(by_subject.sum()), by_subject.numpy())

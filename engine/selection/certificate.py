@@ -12,8 +12,8 @@ c(z) >= -u'(Q - dI)u - sum_j g_j^2 / (4d) z_j,
 so the master programme min eta + penalty'z over binary z gets such a cut at the continuous optimum and
 then at the least-squares u of each z it proposes (outer approximation, Duran and Grossmann 1986), until
 its bound meets the best objective seen. A second cut holds where d is zero: least squares cannot beat c(z)
-without a column that z leaves out. HiGHS has neither mixed-integer quadratic programmes nor lazy cuts, so this is a
-loop of whole solves; nothing of it is shared with the branch and bound of :mod:`.search`.
+without a column that z leaves out. HiGHS has neither mixed-integer quadratic programmes nor lazy cuts, so
+this is a loop of whole solves; nothing of it is shared with the branch and bound of :mod:`.search`.
 """
 
 from __future__ import annotations
@@ -159,8 +159,14 @@ class _Master:
         grouped: Groups,
     ) -> None:
         # pyomo.environ would load every plugin of pyomo; this is a tenth of it
-        from pyomo.contrib.appsi.solvers.highs import Highs
-        from pyomo.core import Binary, ConcreteModel, ConstraintList, Objective, Var
+        from pyomo.contrib.appsi.solvers.highs import Highs  # type: ignore[import-untyped]
+        from pyomo.core import (  # type: ignore[import-untyped]
+            Binary,
+            ConcreteModel,
+            ConstraintList,
+            Objective,
+            Var,
+        )
 
         self.least = least
         self.limit = None if max_effects is None else max_effects + int(always.sum())

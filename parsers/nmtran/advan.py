@@ -11,6 +11,7 @@ from ...engine.ir.span import Span
 from ...engine.ir.statement import Assign, Statement, assignments
 from .context import Context
 from .numbers import whole
+from .option_words import with_values
 from .syntax import Compartment as CompartmentSyntax
 from .syntax import Option, Word
 from .words import resolve, suggest
@@ -54,6 +55,7 @@ _OPTIONS = (
     "SUBROUTINES",
     "LIBRARY",
 )
+_FLAGS = tuple(name for name in _OPTIONS if "TOL" not in name)  # TOL may stand before its value without =
 _ATTRIBUTES = ("DEFDOSE", "DEFOBSERVATION", "INITIALOFF", "NOOFF", "NODOSE", "EQUILIBRIUM", "EXCLUDE")
 
 
@@ -85,7 +87,7 @@ class Layout:
 def lower_subroutines(context: Context, records: list[tuple[Option, ...]]) -> Subroutines | None:
     """Return the choice of $SUBROUTINES, or None where there is none or it is not supported."""
     chosen: dict[str, tuple[int, Span]] = {}
-    for option in (o for record in records for o in record):
+    for option in with_values([o for record in records for o in record], _FLAGS, _OPTIONS):
         text = option.name.text if option.value is None else f"{option.name.text}={option.value.text}"
         name = resolve(option.name.text, _OPTIONS)
         value = option.value.text if option.value is not None else ""

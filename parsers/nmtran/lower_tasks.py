@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from ...engine.ir.task import CovarianceTask, EstimationTask, Method
 from .context import Context
 from .numbers import number
 from .option_words import (
+    COVARIANCE_FLAGS,
     COVARIANCE_OPTIONS,
     ESTIMATION_ALIASES,
     ESTIMATION_FLAGS,
@@ -15,6 +14,7 @@ from .option_words import (
     ESTIMATION_OPTIONS,
     METHOD_ALIASES,
     METHODS,
+    with_values,
 )
 from .syntax import Option
 from .words import resolve, suggest
@@ -53,27 +53,6 @@ def lower_estimations(context: Context, records: list[tuple[Option, ...]]) -> tu
         if carried.get("METHOD") == "CHAIN":  # draws initial values; its options are its own
             carried = before
     return tuple(tasks)
-
-
-def with_values(
-    record: tuple[Option, ...], flags: Collection[str], words: Collection[str], aliases: dict[str, str]
-) -> list[Option]:
-    """Return the options with the values that stand after their word without ``=``.
-
-    ``flags`` are the words that take none.
-    """
-    found: list[Option] = []
-    waiting = False
-    for option in record:
-        plain = option.value is None and option.items is None
-        if waiting and plain:
-            found[-1] = Option(found[-1].name, option.name)
-            waiting = False
-            continue
-        found.append(option)
-        name = resolve(option.name.text, words, aliases)
-        waiting = plain and name is not None and name not in flags
-    return found
 
 
 def _estimation_option(context: Context, option: Option, carried: dict[str, str]) -> None:
@@ -141,7 +120,9 @@ def lower_covariance(context: Context, records: list[tuple[Option, ...]]) -> Cov
     if not records:
         return None
     options: dict[str, str] = {}
-    for option in (o for record in records for o in record):
+    for option in with_values(
+        [o for record in records for o in record], COVARIANCE_FLAGS, COVARIANCE_OPTIONS
+    ):
         name = resolve(option.name.text, COVARIANCE_OPTIONS)
         if name is None:
             text = option.name.text.upper()

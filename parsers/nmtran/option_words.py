@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
+from .syntax import Option
+from .words import resolve
+
 ESTIMATION_OPTIONS: tuple[str, ...] = (
     "METHOD",
     "INTERACTION",
@@ -257,6 +262,13 @@ COVARIANCE_OPTIONS: tuple[str, ...] = (
     "STRUCTURE",
 )
 
+COVARIANCE_FLAGS = frozenset(
+    """
+    UNCONDITIONAL CONDITIONAL COMPRESS OMITTED SPECIAL SLOW NOSLOW FAST NOFAST RESUME CHOLROFF KNUTHSUMOFF
+    CLOCKSEED NOFCOV OLNTWOPI
+    """.split()
+)
+
 TABLE_OPTIONS: tuple[str, ...] = (
     "FILE",
     "FORMAT",
@@ -303,3 +315,27 @@ TABLE_WORDS = frozenset(
     NPDE NPD OBJI MDVRES
     """.split()
 )
+
+
+def with_values(
+    record: Sequence[Option],
+    flags: Collection[str],
+    words: Collection[str],
+    aliases: dict[str, str] | None = None,
+) -> list[Option]:
+    """Return the options with the values that stand after their word without ``=``.
+
+    ``flags`` are the words that take none.
+    """
+    found: list[Option] = []
+    waiting = False
+    for option in record:
+        plain = option.value is None and option.items is None
+        if waiting and plain:
+            found[-1] = Option(found[-1].name, option.name)
+            waiting = False
+            continue
+        found.append(option)
+        name = resolve(option.name.text, words, aliases)
+        waiting = plain and name is not None and name not in flags
+    return found

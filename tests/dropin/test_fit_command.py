@@ -71,7 +71,7 @@ def test_the_run_succeeds_and_leaves_exactly_the_files_it_lists(selected: Run) -
 
 def test_progress_goes_to_stderr_and_the_table_to_stdout(selected: Run) -> None:
     progress, table = selected.done.stderr, selected.done.stdout
-    for phase in ("burn-in", "main", "likelihood"):
+    for phase in ("burn-in", "main", "refinement"):
         assert re.search(rf"^{phase}\s+\d+\s+[-\d.]+", progress, re.MULTILINE)
     assert "Parameters" in table and "KA (1/h)" in table and "converged" in table
     assert "Traceback" not in progress and "Warning" not in progress
