@@ -46,7 +46,7 @@ class Lines(Silent):
     """Writes a plain line at each change of phase and every tenth iteration.
 
     ``n_observations`` turns objectives (no constant) into -2LL: N log(2 pi) is added. While the
-    network trains the figure is -2 ELBO, an upper bound of -2LL.
+    network trains the figure is that of a few draws and noisy by some units.
     """
 
     def __init__(self, stream: TextIO, n_observations: int) -> None:

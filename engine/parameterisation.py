@@ -63,6 +63,7 @@ class Parameterisation:
         start = len(self.free_thetas) + sum(len(s.positions) for s in self._omega_slots)
         self._sigma_slots = _slots(model.sigma, start)
         self.size = start + sum(len(s.positions) for s in self._sigma_slots)
+        self.sigma_positions = [p for s in self._sigma_slots for p in s.positions]
 
     def pack(self, estimate: Estimate) -> Array:
         """Return the free vector of ``estimate``."""

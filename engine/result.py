@@ -9,7 +9,8 @@ import torch
 
 from .diagnostics import record_table, shrinkage
 from .estimate import Array
-from .fit import Fit, Individuals, Iteration, Selection, Status
+from .fit import Fit, ImportanceLikelihood, Individuals, Iteration, Selection, Status
+from .inner.posterior import Posterior
 from .ir.model import Model
 from .methods.encoder import Encoder, Features
 from .methods.importance import Finished, evaluated_likelihood, tensors
@@ -69,6 +70,7 @@ def assemble(
         objective=importance.by_subject - constants,
     )
     table, iwres = record_table(joint, at, mode.mean, individuals.objective)
+    status = _checked(status, importance, mode)
     warnings += _warnings(data.ids, importance.ess, mode.converged.numpy())
     watch.lap("diagnostics")
     return Fit(
@@ -94,6 +96,19 @@ def assemble(
         settings=asdict(settings),
         warnings=tuple(warnings),
         encoder=None if trained is None else _encoder_state(trained.encoder, trained.features),
+    )
+
+
+def _checked(status: Status, likelihood: ImportanceLikelihood, mode: Posterior) -> Status:
+    """Return ``status``, or why a likelihood that is not to be trusted cannot count as converged."""
+    lost = int((~mode.converged).sum())
+    poor = int((likelihood.ess < SMALL_ESS).sum())
+    if status.code != "converged" or not (lost or poor):
+        return status
+    return Status(
+        "not_converged",
+        f"the posteriors of {max(lost, poor)} subject(s) could not be sampled well",
+        "try other initial estimates, or a model that the data can tell apart",
     )
 
 

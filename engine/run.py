@@ -17,6 +17,7 @@ from .ir.effects import add_effects
 from .ir.model import Model
 from .methods.importance import Finished, maximise, propose
 from .methods.mstep import EffectPenalty
+from .methods.pooled import pooled_start
 from .methods.vae import Trained, VaeSettings, VariationalAutoencoder, train
 from .objective.joint import Joint
 from .objective.sampling import MarginalLikelihood
@@ -90,8 +91,9 @@ class _Run:
             raise ModelFailure("every parameter is fixed, so there is nothing to fit", hint="use --evaluate")
         penalty = self._penalty(forced, forbidden) if self.candidates else None
         start = replace(start, theta=np.append(start.theta, np.zeros(len(self.candidates))))
+        begin = pooled_start(self.joint, start, list(range(len(self.base.thetas), len(start.theta))))
         trained = train(
-            VariationalAutoencoder(self.joint, self.settings, penalty), start, self._book, self.watch.began
+            VariationalAutoencoder(self.joint, self.settings, penalty), begin, self._book, self.watch.began
         )
         if not trained.settled:
             self.warnings.append(
@@ -118,7 +120,13 @@ class _Run:
         start = torch.zeros(joint.n_subjects, joint.n_active, dtype=torch.float64)
         keep = not joint.mu.structural_thetas
         mode, draws = propose(
-            joint, at, start, settings.finish_draws, seed=settings.seed, name="evaluation", keep=keep
+            joint,
+            at,
+            start,
+            settings.draws_for(settings.finish_draws, joint.n_subjects),
+            seed=settings.seed,
+            name="evaluation",
+            keep=keep,
         )
         parameterisation = Parameterisation(self.model)
         likelihood = MarginalLikelihood(joint, parameterisation, draws)
@@ -132,7 +140,9 @@ class _Run:
         """Choose the effects, refine the model that has just these, report."""
         n = len(self.base.thetas)
         support = penalty.forced if trained.support is None else trained.support
-        choice = choose(self.joint, trained.estimate, centre, support, penalty, self.settings)
+        choice = choose(
+            self.joint, trained.estimate, centre, support, penalty, self.candidates, self.settings
+        )
         chosen = np.flatnonzero(choice.scored.support)
         joint = Joint(
             add_effects(self.base, [self.candidates[j] for j in chosen]), self.data, self.settings.threads

@@ -15,6 +15,7 @@ from ...engine.fit import EffectResult, Fit
 from ...engine.ir.effects import label
 from ...engine.ir.model import Model
 from ...engine.ir.parameter import CovarianceBlock, ThetaParameter
+from ...engine.ir.span import Span
 from .effect_code import effect_edits
 from .text_edit import Edit, apply_edits, line_end
 
@@ -71,26 +72,38 @@ def _estimate_edits(model: Model, fit: Fit) -> tuple[list[Edit], list[str]]:
         if theta.value_span is None:
             kept.append(f"{theta.name}, estimate {_number(value)}")
         else:
-            edits.append(Edit(theta.value_span.start, theta.value_span.stop, _inside(value, theta)))
+            edits += _value_edits(model.source, theta.value_span, _inside(value, theta))
     for name, blocks, matrix in (
         ("OMEGA", model.omega, fit.estimate.omega),
         ("SIGMA", model.sigma, fit.estimate.sigma),
     ):
         for block in blocks:
             if not block.fixed and block.same_as is None:
-                _block_edits(name, block, matrix, edits, kept)
+                _block_edits(model.source, name, block, matrix, edits, kept)
     return edits, kept
 
 
+def _value_edits(text: str, span: Span, number: str) -> list[Edit]:
+    """Return the edits that write ``number``, taking blanks from before a comment that would move."""
+    edits = [Edit(span.start, span.stop, number)]
+    longer = len(number) - (span.stop - span.start)
+    blanks = re.compile(r"[^\d;\n]*?( +);").match(text, span.stop)
+    if blanks is not None and longer > 0:
+        stop = blanks.end(1)
+        edits.append(Edit(max(stop - longer, blanks.start(1) + 1), stop, ""))
+    return edits
+
+
 def _block_edits(
-    name: str, block: CovarianceBlock, matrix: Array, edits: list[Edit], kept: list[str]
+    text: str, name: str, block: CovarianceBlock, matrix: Array, edits: list[Edit], kept: list[str]
 ) -> None:
     pairs = [(i, j) for i in range(block.size) for j in range(i + 1)]
     first = block.first - 1
     values = [float(matrix[first + i, first + j]) for i, j in pairs]
     spans = [span for span in block.value_spans if span is not None]
     if len(spans) == len(pairs):
-        edits += [Edit(s.start, s.stop, _number(v)) for s, v in zip(spans, values, strict=True)]
+        for span, value in zip(spans, values, strict=True):
+            edits += _value_edits(text, span, _number(value))
         return
     for (i, j), value in zip(pairs, values, strict=True):
         kept.append(f"{name}({block.first + i},{block.first + j}), estimate {_number(value)}")

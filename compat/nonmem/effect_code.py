@@ -1,8 +1,8 @@
 """Covariate effects as abbreviated code, the way one would write it by hand.
 
 Where the eta stands in ``EXP(ETA(n))`` the effect is a factor: ``KAWT = (WT/70)**THETA(4)`` before the
-statement, and ``KAWT*EXP(ETA(n))`` in it. Elsewhere (MU coding, additive and logit parameters) it is a term beside the
-eta: ``KAWT = THETA(4)*LOG(WT/70)`` and ``ETA(n)+KAWT``.
+statement, and ``KAWT*EXP(ETA(n))`` in it. Elsewhere (MU coding, additive and logit parameters) it is a term
+beside the eta: ``KAWT = THETA(4)*LOG(WT/70)`` and ``ETA(n)+KAWT``.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from ..objective.joint import LOG_2PI, Joint
 from ..objective.sampling import (
     Draws,
     MarginalLikelihood,
+    chunk_log_weights,
     draw,
     effective_sample_size,
     importance_likelihood,
@@ -28,9 +29,14 @@ from ..objective.sampling import (
     weighted_moments,
 )
 from ..parameterisation import Parameterisation
+from .sample_em import SampleEM
 from .vae import VaeSettings
 
 GAIN = 0.02  # -2 log-likelihood: what fresh draws may still gain at convergence
+GAIN_PER_PARAMETER = 0.005  # fitting the noise of fresh draws gains something for every parameter
+EM_ROUNDS = 2  # first rounds that begin with EM steps
+EM_STEPS = 20
+LONGEST_STRIDE = 1.0  # of a log Cholesky diagonal in one round, so that no variance collapses in one leap
 SMALLEST_SHARE = 0.1  # of the draws: effective sample size below which a step is shortened
 
 
@@ -94,7 +100,9 @@ def maximise(
     start = posterior_start
     converged = False
     for number in range(1, settings.max_rounds + 1):
-        size = settings.finish_draws if number > 1 else max(settings.finish_draws // 4, 128)
+        size = settings.draws_for(settings.finish_draws, joint.n_subjects)
+        if number == 1:
+            size = max(size // 4, 128)
         current = parameterisation.estimate(free)
         mode, sample = propose(
             joint, current, start, size, seed=settings.seed, name=f"refinement/{number}", keep=keep
@@ -102,35 +110,58 @@ def maximise(
         start = mode.mean
         likelihood = MarginalLikelihood(joint, parameterisation, sample)
         before, _ = likelihood.value_and_gradient(free)
-        free, after = _climb(likelihood, free, before)
+        if number <= EM_ROUNDS and keep:
+            free = parameterisation.pack(_expectation_maximisation(joint, sample, current))
+        free, after, whole = _climb(likelihood, free, before)
         objective = after - joint.data.n_observations * LOG_2PI
         seconds = time.perf_counter() - began
         observer(Iteration("refinement", number, objective, parameterisation.estimate(free), seconds))
-        if number > 1 and before - after < GAIN + 0.005 * parameterisation.size:
+        if number > 1 and whole and before - after < GAIN + GAIN_PER_PARAMETER * parameterisation.size:
             converged = True
             break
     finished = parameterisation.estimate(free)
     return Finished(finished, free, mode, likelihood, converged)
 
 
-def _climb(likelihood: MarginalLikelihood, free: Array, before: float) -> tuple[Array, float]:
-    """Return the maximum on the draws, or the point on the way where the draws still serve."""
+def _expectation_maximisation(joint: Joint, draws: Draws, start: Estimate) -> Estimate:
+    """Return the estimate after some EM steps, which move with care where a Newton step would leap."""
+    with torch.no_grad():
+        parts = [
+            chunk_log_weights(joint, draws, p, tensors(start), with_prior=False)
+            for p in range(len(draws.chunks))
+        ]
+    em = SampleEM(joint, draws.z, torch.cat(parts, 1))
+    estimate = start
+    for _ in range(EM_STEPS):
+        _, mean, covariance = em.e_step(estimate)
+        estimate, _ = em.m_step(estimate, mean, covariance)
+    return estimate
+
+
+def _climb(likelihood: MarginalLikelihood, start: Array, before: float) -> tuple[Array, float, bool]:
+    """Return the maximum on the draws, or the point on the way where the draws still serve.
+
+    The last value tells whether it is the maximum.
+    """
     result = minimize(
-        likelihood.value_and_gradient, free, jac=True, method="BFGS", options={"gtol": 1e-3, "maxiter": 100}
+        likelihood.value_and_gradient, start, jac=True, method="BFGS", options={"gtol": 1e-3, "maxiter": 100}
     )
-    step = np.asarray(result.x, dtype=float) - free
+    step = np.asarray(result.x, dtype=float) - start
     joint, parameterisation = likelihood.joint, likelihood.parameterisation
+    stride = float(np.abs(step[len(parameterisation.free_thetas) :]).max(initial=0.0))
+    scale = 1.0 if stride <= LONGEST_STRIDE else LONGEST_STRIDE / stride
+    whole = scale == 1.0
     for _ in range(10):
-        trial = free + step
+        trial = start + scale * step
         parameters = tensors(parameterisation.estimate(trial))
         weights = log_weights(joint, likelihood.draws, parameters)
         share = float(effective_sample_size(weights).min()) / len(weights)
         if np.isfinite(share) and share > SMALLEST_SHARE:
             value, _ = likelihood.value_and_gradient(trial)
             if np.isfinite(value) and value <= before:
-                return trial, value
-        step = 0.5 * step
-    return free, before
+                return trial, value, whole
+        scale, whole = 0.5 * scale, False
+    return start, likelihood.value_and_gradient(start)[0], False
 
 
 def evaluated_likelihood(
@@ -146,7 +177,7 @@ def evaluated_likelihood(
             joint,
             estimate,
             start if mode is None else mode.mean,
-            settings.likelihood_draws,
+            settings.draws_for(settings.likelihood_draws, joint.n_subjects),
             seed=settings.seed,
             name=f"likelihood/{replicate}",
             keep=True,

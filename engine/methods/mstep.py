@@ -158,10 +158,7 @@ class ResidualModel:
         residual = set(joint.mu.residual_thetas)
         self.positions = [p for p, (_, j) in enumerate(names) if j in residual]
         self._n_thetas = len(self.positions)
-        first_sigma = parameterisation.size - sum(
-            b.size * (b.size + 1) // 2 for b in model.sigma if not b.fixed and b.same_as is None
-        )
-        self.positions += list(range(first_sigma, parameterisation.size))
+        self.positions += parameterisation.sigma_positions
         self._single = all(b.size == 1 and b.same_as is None for b in model.sigma)
 
     def closed_form(self, prediction: Prediction, share: Tensor, sigma: Array) -> Array | None:

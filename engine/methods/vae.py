@@ -64,6 +64,10 @@ class VaeSettings:
     likelihood_replicates: int = 8
     max_rounds: int = 10
 
+    def draws_for(self, draws: int, subjects: int) -> int:
+        """Return ``draws`` per subject, fewer where many subjects average their errors out."""
+        return max(min(draws, 100 * draws // subjects), 200)
+
 
 @dataclass
 class VaeState:
@@ -227,7 +231,9 @@ class VariationalAutoencoder:
         for j in joint.mu.mu_thetas:
             theta[j] = self.parameterisation.clip_theta(j, float(theta[j]))
         deviation = state.moments.mean - joint.active_mu(torch.from_numpy(theta)).numpy()
-        omega = update_omega(joint.model, joint, estimate.omega, deviation, state.moments.covariance)
+        omega = estimate.omega
+        if price is not None:  # in burn-in the initial omega keeps individuals from straying
+            omega = update_omega(joint.model, joint, omega, deviation, state.moments.covariance)
         after = Estimate(theta, omega, estimate.sigma)
         state.estimate = self._residual_step(after, drawn, prediction, gamma)
 

@@ -38,9 +38,7 @@ def refine(joint: Joint, parameters: tuple[Tensor, Tensor, Tensor], start: Poste
     )
 
 
-def minus_two_elbo(
-    joint: Joint, parameters: tuple[Tensor, Tensor, Tensor], q: Posterior, seed: int
-) -> float:
+def minus_two_elbo(joint: Joint, parameters: tuple[Tensor, Tensor, Tensor], q: Posterior, seed: int) -> float:
     """Return -2 ELBO (2 pi constants included) of the posteriors ``q``.
 
     The mean of log p(y, z) - log q(z) over draws of q, whose variance vanishes as q nears the posterior.

@@ -37,6 +37,7 @@ def choose(
     centre: Tensor,
     support: Support,
     penalty: EffectPenalty,
+    candidates: Sequence[Effect],
     settings: VaeSettings,
 ) -> Choice:
     """Return the best covariate model by the real likelihood; draws are renewed until it stays."""
@@ -46,7 +47,7 @@ def choose(
             joint,
             current,
             centre,
-            settings.search_draws,
+            settings.draws_for(settings.search_draws, joint.n_subjects),
             seed=settings.seed,
             name=f"selection/{attempt}",
             keep=True,
@@ -57,7 +58,7 @@ def choose(
                 chunk_log_weights(joint, draws, p, tensors(current), with_prior=False)
                 for p in range(len(draws.chunks))
             ]
-        search = CovariateSearch(joint, draws, torch.cat(parts, 1), penalty)
+        search = CovariateSearch(joint, draws, torch.cat(parts, 1), penalty, candidates)
         scored, problem = search.search(current, support)
         stays = bool((scored.support == support).all())
         support, current = scored.support, scored.estimate

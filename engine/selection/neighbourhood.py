@@ -8,22 +8,25 @@ not shrunken towards the model in hand.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..estimate import Array, Estimate
-from ..methods.mstep import EffectPenalty, L0Problem, MuRegression, update_omega
-from ..objective.joint import Joint, log_normal_density
+from ..fit import Effect
+from ..methods.mstep import EffectPenalty, L0Problem
+from ..methods.sample_em import SampleEM
+from ..objective.joint import Joint
 from ..objective.sampling import Draws
 
 Support = NDArray[np.bool_]
 
 EM_TOLERANCE = 2e-3  # in -2 log-likelihood per step; BICc differences of interest are above 0.1
 EM_STEPS = 200
+HOPELESS = 2.0  # BICc above the best known, by twice the extrapolated gain, at which a candidate is dropped
 
 
 @dataclass(frozen=True)
@@ -45,36 +48,17 @@ class CovariateSearch:
     ``base`` (``"draw id"``) is log p(y | z) - log q(z), with the residual model at its current estimate.
     """
 
-    def __init__(self, joint: Joint, draws: Draws, base: Tensor, penalty: EffectPenalty) -> None:
-        self.joint, self.penalty = joint, penalty
-        self.z = draws.z
-        self.base = base
-        self.regression = MuRegression(joint)
+    def __init__(
+        self,
+        joint: Joint,
+        draws: Draws,
+        base: Tensor,
+        penalty: EffectPenalty,
+        candidates: Sequence[Effect],
+    ) -> None:
+        self.penalty, self.candidates = penalty, candidates
+        self.em = SampleEM(joint, draws.z, base)
         self.known: dict[bytes, Scored] = {}
-
-    def _e_step(self, estimate: Estimate) -> tuple[float, Array, Array]:
-        """Return -2 log-likelihood and the posterior means and covariances of z."""
-        theta, omega = torch.from_numpy(estimate.theta), torch.from_numpy(estimate.omega)
-        mu = self.joint.active_mu(theta)
-        weights = self.base + log_normal_density(self.z - mu, self.joint.active_omega(omega))
-        total = torch.logsumexp(weights, 0)
-        share = torch.exp(weights - total)
-        mean = (share[..., None] * self.z).sum(0)
-        deviation = self.z - mean
-        covariance = ((share[..., None] * deviation).movedim(0, 2) @ deviation.movedim(0, 1)).numpy()
-        value = -2.0 * float((total - math.log(len(weights))).sum())
-        return value, mean.numpy(), covariance
-
-    def _m_step(
-        self, estimate: Estimate, mean: Array, covariance: Array, penalty: EffectPenalty, warm: Support
-    ) -> tuple[Estimate, L0Problem]:
-        joint = self.joint
-        active = estimate.omega[np.ix_(joint.active, joint.active)]
-        theta, problem = self.regression.solve(mean, active, estimate.theta, penalty, warm)
-        assert problem is not None
-        deviation = mean - joint.active_mu(torch.from_numpy(theta)).numpy()
-        omega = update_omega(joint.model, joint, estimate.omega, deviation, covariance)
-        return Estimate(theta, omega, estimate.sigma), problem
 
     def climb(self, start: Estimate, support: Support) -> tuple[Support, L0Problem]:
         """Return where EM with the exact L0 step ends from ``support``, the price annealed to 1.
@@ -86,34 +70,42 @@ class CovariateSearch:
         estimate, problem = scored.estimate, None
         for step in range(EM_STEPS):
             times = first + (1.0 - first) * min(step / 10.0, 1.0)
-            _, mean, covariance = self._e_step(estimate)
+            _, mean, covariance = self.em.e_step(estimate)
             price = EffectPenalty(
                 self.penalty.thetas, times * self.penalty.price, self.penalty.forced, self.penalty.forbidden
             )
             before = support
-            estimate, problem = self._m_step(estimate, mean, covariance, price, support)
+            estimate, problem = self.em.m_step(estimate, mean, covariance, price, support)
+            assert problem is not None
             support = problem.solution.support
             if step > 15 and (support == before).all():
                 break
         assert problem is not None
         return support, problem
 
-    def score(self, support: Support, start: Estimate) -> Scored:
-        """Return the maximum likelihood of the model with exactly ``support`` on the draws."""
+    def score(self, support: Support, start: Estimate, rival: float = math.inf) -> Scored:
+        """Return the maximum likelihood of the model with exactly ``support`` on the draws.
+
+        EM stops early where it heads for a BICc well above ``rival``.
+        """
         key = support.tobytes()
         if key in self.known:
             return self.known[key]
+        price = float(self.penalty.price[support].sum())
         fixed = EffectPenalty(self.penalty.thetas, np.zeros(len(support)), support, ~support)
         estimate, value, step = start, math.inf, math.inf
         for _ in range(EM_STEPS):
-            now, mean, covariance = self._e_step(estimate)
+            now, mean, covariance = self.em.e_step(estimate)
             gain, value = value - now, now
             # EM gains shrink geometrically: what is left is about gain * rate / (1 - rate)
             rate = min(max(gain / step, 0.0), 0.95) if math.isfinite(step) and step > 0 else 0.95
-            if math.isfinite(gain) and gain * rate / (1.0 - rate) < EM_TOLERANCE:
+            left = gain * rate / (1.0 - rate)
+            if math.isfinite(gain) and left < EM_TOLERANCE:
                 break
+            if value + price - 2.0 * left > rival + HOPELESS:
+                return Scored(support.copy(), estimate, value)
             step = gain
-            estimate, _ = self._m_step(estimate, mean, covariance, fixed, support)
+            estimate, _ = self.em.m_step(estimate, mean, covariance, fixed, support)
         self.known[key] = Scored(support.copy(), estimate, value)
         return self.known[key]
 
@@ -130,33 +122,44 @@ class CovariateSearch:
             if best is None or scored.bicc(penalty.price) < best.bicc(penalty.price) - 1e-9:
                 best = scored
         assert best is not None
-        _, mean, covariance = self._e_step(best.estimate)
-        _, problem = self._m_step(best.estimate, mean, covariance, penalty, best.support)
+        _, mean, covariance = self.em.e_step(best.estimate)
+        _, problem = self.em.m_step(best.estimate, mean, covariance, penalty, best.support)
+        assert problem is not None
         return best, problem
 
     def descend(self, current: Scored) -> Scored:
         """Return the model that no single add, drop or swap improves in BICc."""
         price = self.penalty.price
         while True:
-            neighbours = [self.score(s, current.estimate) for s in self.neighbours(current.support)]
-            best = min(neighbours, key=lambda s: s.bicc(price), default=current)
-            if best.bicc(price) >= current.bicc(price) - 1e-6:
+            best = current
+            for support in self.neighbours(current.support):
+                scored = self.score(support, current.estimate, best.bicc(price))
+                if scored.bicc(price) < best.bicc(price) - 1e-6:
+                    best = scored
+            if best is current:
                 return current
             current = best
 
     def neighbours(self, support: Support) -> list[Support]:
-        """Return all supports one add, drop or swap away that respect forced and forbidden pairs."""
+        """Return the supports one add, drop or swap away that respect forced and forbidden pairs.
+
+        A swap moves an effect to another covariate of its parameter or to another parameter.
+        """
         movable = np.flatnonzero(~self.penalty.forced & ~self.penalty.forbidden)
         inside = [int(j) for j in movable if support[j]]
         outside = [int(j) for j in movable if not support[j]]
         singles = [[int(j)] for j in movable]
-        swaps = [[i, o] for i in inside for o in outside]
+        swaps = [[i, o] for i in inside for o in outside if self._related(i, o)]
         found = []
         for change in singles + swaps:
             other = support.copy()
             other[change] = ~other[change]
             found.append(other)
         return found
+
+    def _related(self, i: int, o: int) -> bool:
+        a, b = self.candidates[i], self.candidates[o]
+        return a.eta == b.eta or a.covariate == b.covariate
 
     def toggles(self, best: Scored) -> Array:
         """Return for every candidate BICc with it toggled minus BICc of ``best`` (NaN if not allowed)."""

@@ -1,0 +1,58 @@
+"""Expectation maximisation on importance samples: exact posteriors by weights, exact M-steps.
+
+The draws and the likelihoods of the observations at them are kept, so a step costs no model evaluation
+(importance-sampling EM; Levine and Casella 2001).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..estimate import Array, Estimate
+from ..objective.joint import Joint, log_normal_density
+from .mstep import EffectPenalty, L0Problem, MuRegression, update_omega
+
+
+class SampleEM:
+    """EM for mu-referenced thetas and omega on draws ``z`` (draw id active).
+
+    ``base`` (``"draw id"``) is log p(y | z) - log q(z) at the current residual model, which stays.
+    """
+
+    def __init__(self, joint: Joint, z: Tensor, base: Tensor) -> None:
+        self.joint, self.z, self.base = joint, z, base
+        self.regression = MuRegression(joint)
+
+    def e_step(self, estimate: Estimate) -> tuple[float, Array, Array]:
+        """Return -2 log-likelihood and the posterior means and covariances of z."""
+        theta, omega = torch.from_numpy(estimate.theta), torch.from_numpy(estimate.omega)
+        mu = self.joint.active_mu(theta)
+        weights = self.base + log_normal_density(self.z - mu, self.joint.active_omega(omega))
+        total = torch.logsumexp(weights, 0)
+        share = torch.exp(weights - total)
+        mean = (share[..., None] * self.z).sum(0)
+        deviation = self.z - mean
+        covariance = (share[..., None] * deviation).permute(1, 2, 0) @ deviation.permute(1, 0, 2)
+        value = -2.0 * float((total - math.log(len(weights))).sum())
+        return value, mean.numpy(), covariance.numpy()
+
+    def m_step(
+        self,
+        estimate: Estimate,
+        mean: Array,
+        covariance: Array,
+        penalty: EffectPenalty | None = None,
+        warm: NDArray[np.bool_] | None = None,
+    ) -> tuple[Estimate, L0Problem | None]:
+        """Return the estimate with mu-referenced thetas and omega at their optimum."""
+        joint = self.joint
+        active = estimate.omega[np.ix_(joint.active, joint.active)]
+        theta, problem = self.regression.solve(mean, active, estimate.theta, penalty, warm)
+        deviation = mean - joint.active_mu(torch.from_numpy(theta)).numpy()
+        omega = update_omega(joint.model, joint, estimate.omega, deviation, covariance)
+        return Estimate(theta, omega, estimate.sigma), problem
