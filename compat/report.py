@@ -80,7 +80,7 @@ def _summary(fit: Fit) -> Section:
         (f"{fit.status.code.replace('_', ' ')}: {status.message}",),
         (
             f"{fit.n_subjects} subjects, {fit.n_observations} observations, method {fit.method}, "
-            f"seed {fit.seed}, {duration(sum(fit.seconds.values()))}",
+            f"seed {fit.seed}, {duration(fit.seconds.get('total', sum(fit.seconds.values())))}",
         ),
     ]
     if status.remedy:

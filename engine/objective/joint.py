@@ -20,7 +20,7 @@ from ..ir.parameter import matrix
 from ..mu_design import MuDesign
 
 LOG_2PI = math.log(2.0 * math.pi)
-CHUNK_ELEMENTS = 2**19  # of one float64 intermediate: some 4 MB, within the caches
+CHUNK_ELEMENTS = 2**17  # of one float64 intermediate: 1 MB, within the caches
 
 T = TypeVar("T")
 
@@ -96,12 +96,14 @@ class Joint:
         """Return the covariance of the active random effects."""
         return omega[self.active][:, self.active]
 
-    def chunks(self, draws: int) -> list[Chunk]:
+    def chunks(self, draws: int, observe_only: bool = False) -> list[Chunk]:
         """Return decoders for slices of subjects, small enough for ``draws`` draws each.
 
-        The slices depend on the data and on ``draws`` only, so results do not depend on threads.
+        With ``observe_only`` only the observation model will run on them all at once. The slices depend on
+        the data and on ``draws`` only, so results do not depend on threads.
         """
-        per_subject = max(self.decoder.elements_per_draw // self.n_subjects, 1) * draws
+        elements = self.batch.n_records * self.n_subjects if observe_only else self.decoder.elements_per_draw
+        per_subject = max(elements // self.n_subjects, 1) * draws
         size = min(max(CHUNK_ELEMENTS // per_subject, 1), self.n_subjects)
         if size >= self.n_subjects:
             return [Chunk(slice(0, self.n_subjects), self.decoder)]

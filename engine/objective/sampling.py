@@ -15,13 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..decoder.compile import Structure
+from ..decoder.arithmetic import Environment
+from ..decoder.compile import Decoder, Structure
 from ..estimate import Array
 from ..fit import ImportanceLikelihood
 from ..inner.posterior import Posterior
 from ..parameterisation import Parameterisation
 from ..randomness import t_points
-from .joint import Chunk, Joint, log_likelihood, log_normal_density
+from .joint import CHUNK_ELEMENTS, Chunk, Joint, log_likelihood, log_normal_density
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,56 @@ def draw(
     eta = posterior.mean + torch.einsum("ikl,nil->nik", chol, points)
     log_q = log_density - chol.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     z = eta + joint.active_mu(theta)
-    chunks = joint.chunks(draws)
+    chunks = joint.chunks(draws, observe_only=keep)
     structures = None
     if keep:
         structures = list(
-            joint.map(
-                lambda c: c.decoder.structure(theta, joint.full_eta(eta[:, c.subjects])).detach(), chunks
-            )
+            joint.map(lambda c: kept_structure(c.decoder, theta, joint.full_eta(eta[:, c.subjects])), chunks)
         )
     return Draws(z, log_q, chunks, structures)
+
+
+def kept_structure(decoder: Decoder, theta: Tensor, eta: Float[Tensor, "draw id eta"]) -> Structure:
+    """Return the structure at ``eta``, computed by blocks of draws into memory taken once.
+
+    Small results kept between large freed intermediates would leave the heap full of holes.
+    """
+    draws = len(eta)
+    size = max(CHUNK_ELEMENTS // decoder.elements_per_draw, 1)
+    if size >= draws:
+        return decoder.structure(theta, eta).detach()
+    kept: Structure | None = None
+    for first in range(0, draws, size):
+        part = decoder.structure(theta, eta[first : first + size]).env
+        if kept is None:
+            kept = Structure(
+                Environment(
+                    theta,
+                    [eta[..., k : k + 1] for k in range(eta.shape[-1])],
+                    part.columns,
+                    {name: _room(value, draws) for name, value in part.variables.items()},
+                    {c: _room(value, draws) for c, value in part.amounts.items()},
+                )
+            )
+        block = slice(first, first + size)
+        for name, value in part.variables.items():
+            _store(kept.env.variables[name], value, block)
+        for compartment, value in part.amounts.items():
+            _store(kept.env.amounts[compartment], value, block)
+    assert kept is not None
+    return kept
+
+
+def _room(value: Tensor, draws: int) -> Tensor:
+    """Return memory for ``value`` at all draws, or ``value`` itself where it does not depend on them."""
+    if value.ndim < 3:
+        return value
+    return value.new_empty(draws, *value.shape[1:])
+
+
+def _store(room: Tensor, value: Tensor, block: slice) -> None:
+    if value.ndim == 3:
+        room[block] = value
 
 
 def chunk_log_weights(

@@ -140,7 +140,7 @@ def relax(
         size_u = np.abs(point)
         huber = np.where(size_u < bend, 2.0 * threshold * size_u, d * size_u * size_u + penalty).sum()
         primal = curved - 2.0 * (point @ linear) + huber
-        if primal - here <= 1e-10 + 1e-3 * (target - here):
+        if primal - here <= 1e-10 + 5e-2 * (target - here):
             break
     return here, reduced, np.minimum(np.abs(point) / bend, 1.0)
 

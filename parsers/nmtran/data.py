@@ -193,6 +193,14 @@ def _bad_fields(
     source: Source, lines: list[int], texts: tuple[str, ...], position: int, name: str, bad: set[str]
 ) -> list[Problem]:
     found = [i for i, text in enumerate(texts) if text in bad][:_MAX_PROBLEMS]
+    if name == "TIME" and (clock := next((i for i in found if ":" in texts[i]), None)) is not None:
+        return [
+            Problem(
+                f"clock times ({texts[clock]}) are not supported yet",
+                field_span(source, lines[clock], position),
+                "give TIME in hours",
+            )
+        ]
     return [
         Problem(
             f"'{texts[i]}' in column {name} is no number",

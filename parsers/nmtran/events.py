@@ -41,6 +41,8 @@ def event_columns(
     missing MDV is 1 where EVID is not 0.
     """
     n = len(subject)
+    id_column = model.inputs.with_role("id")
+    assert id_column is not None
     event: dict[str, Array] = {}
     for name, role in _COLUMNS.items():
         column = model.inputs.with_role(role)
@@ -63,7 +65,7 @@ def event_columns(
     if "TIME" not in given:
         starts = np.flatnonzero(np.diff(subject, prepend=-1))
         event["TIME"] = (np.arange(n) - starts[subject]).astype(np.float64)
-    return event, _check(model, source, event, subject, line, given)
+    return event, _check(model, source, event, subject, values[id_column.name], line)
 
 
 def _check(
@@ -71,8 +73,8 @@ def _check(
     source: Source,
     event: dict[str, Array],
     subject: NDArray[np.int64],
+    ids: Array,
     line: NDArray[np.int64],
-    given: set[str],
 ) -> list[Problem]:
     found: list[Problem] = []
 
@@ -116,7 +118,7 @@ def _check(
         found.append(
             Problem(
                 f"TIME {event['TIME'][i]:g} is before the record above ({event['TIME'][i - 1]:g}) "
-                f"in subject number {subject[i] + 1}",
+                f"in subject {ids[i]:g}",
                 field_span(source, int(line[i]), position),
                 "sort the records by time; a new course of treatment needs EVID=3 or 4",
             )

@@ -11,6 +11,7 @@ from ..problem import Problem
 from ..source import Source
 from .advan import Subroutines, lower_dynamics, lower_layout, lower_subroutines
 from .context import Context
+from .kept_values import check_kept_values
 from .lower_code import CodeLowering
 from .lower_expression import GENERATED_ITEMS, Surroundings
 from .lower_inputs import lower_inputs
@@ -139,6 +140,8 @@ def _lower(context: Context, parsed: _Parsed) -> Model | None:
     if subroutines is not None and layout is not None:
         _check_time(context, inputs, subroutines)
         dynamics = lower_dynamics(context, subroutines, layout, code.get("PK", ()), code.get("DES", ()))
+    statements = tuple(s for name in ("PRED", "PK", "DES", "ERROR") for s in code.get(name, ()))
+    check_kept_values(context, inputs, statements, dynamics)
     known = {*inputs.names, *outside.variables, *(("F", *GENERATED_ITEMS) if layout else ())}
     n_etas = sum(block.size for block in parameters.omega)
     tables = lower_tables(context, parsed.tables, known, outside.inner, n_etas)

@@ -99,7 +99,9 @@ class ExpressionLowering:
         match node:
             case Literal(text):
                 found = number(text)
-                assert found is not None
+                if found is None:
+                    self.context.error(f"the number {text} is too large", node.span)
+                    return _NOTHING
                 return Number(found, span=node.span)
             case Name():
                 return self._name(node)

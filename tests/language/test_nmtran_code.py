@@ -171,6 +171,51 @@ def test_names_that_begin_like_key_words(name: str) -> None:
     assert statements[0] == Assign(name, Number(2))
 
 
+PREDPP = """$PROBLEM p
+$INPUT ID TIME AMT DV SEX CMT
+$DATA d.csv
+$SUBROUTINES ADVAN1
+$PK
+{pk}
+  K = THETA(1)*EXP(ETA(1))
+$ERROR
+{error}
+$THETA 1
+$OMEGA 1
+$SIGMA 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("pk", "error", "refused"),
+    [
+        ("  IF (AMT.GT.0) BT = TIME\n  IF (TIME.GT.BT) X = 1\n  S1 = X", "  Y = F+EPS(1)", "BT X"),
+        ("  IF (AMT.GT.0) BT = TIME", "  TAD = TIME-BT\n  Y = F+EPS(1)", ""),
+        ("  IF (AMT.GT.0) BT = TIME", "  TAD = TIME-BT\n  Y = F*TAD+EPS(1)", "BT"),
+        ("  BT = 0\n  IF (AMT.GT.0) BT = TIME", "  Y = F*BT+EPS(1)", ""),
+        ("  IF (AMT.GT.0) THEN\n  BT = 1\n  ELSE\n  BT = 2\n  ENDIF", "  Y = F*BT+EPS(1)", ""),
+        ("  IF (AMT.GT.0) BT = 1\n  IF (AMT.LE.0) BT = 2", "  Y = F*BT+EPS(1)", ""),
+        ("  IF (SEX.EQ.1) S1 = 1\n  IF (SEX.EQ.2) S1 = 2", "  Y = F+EPS(1)", ""),
+        ("", "  IF (CMT.EQ.1) P = F\n  IF (CMT.EQ.2) P = 2*F\n  Y = P+EPS(1)", ""),
+        ("  D = TIME*2\n  IF (D.GT.5) G = 1", "  Y = F*G+EPS(1)", "G"),
+        ("  IF (EVID.EQ.1) THEN\n  G = 1\n  S1 = G\n  ENDIF", "  Y = F+EPS(1)", "S1"),
+        ("  IF (EVID.EQ.1) F1 = 0.5", "  Y = F+EPS(1)", ""),  # only doses need it
+    ],
+)
+def test_values_kept_from_the_record_before(pk: str, error: str, refused: str) -> None:
+    """They are refused where they decide a prediction, noted where they only reach a table."""
+    text = PREDPP.format(pk=pk, error=error)
+    if not refused:
+        notes = [n.message for n in parse_model(text).notices]
+        found = [note.split(": ")[1] for note in notes if "is kept" in note]
+        assert found == (["BT, TAD may differ in tables"] if "TAD" in error else [])
+        return
+    with pytest.raises(ProblemError) as caught:
+        parse_model(text)
+    kept = [p.message.split()[0] for p in caught.value.problems if "may keep its value" in p.message]
+    assert kept == refused.split()
+
+
 # --- random expressions ---
 
 _numbers = st.one_of(

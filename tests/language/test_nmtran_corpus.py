@@ -44,7 +44,6 @@ def test_invalid_streams_are_refused(shared: Path) -> None:
     for name in (
         "psn__modelfit_diagnose_lst_errors_psn.ctl",
         "ddmore__284_NIVO-PPKFinalModel-CPT.ctl",
-        "pharmpy__errors_control_stream_error.ctl",
     ):
         with pytest.raises(ProblemError):
             read_model(folder / name)

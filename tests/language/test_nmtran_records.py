@@ -107,6 +107,7 @@ def test_record_abbreviations(word: str, name: str | None) -> None:
         ("1 2", None),
         ("1E", None),
         ("--1", None),
+        ("1E999", None),
     ],
 )
 def test_fortran_numbers(text: str, value: float | None) -> None:

@@ -12,16 +12,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.statements import run
 
 from elbomix.compat.nonmem.control_stream import final_control_stream
 from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.fit import EffectResult, Fit, Selection
 from elbomix.engine.ir.effects import Effect, add_effects
 from elbomix.engine.ir.evaluate import evaluate
-from elbomix.engine.ir.expression import Column, Eta, Expression, Number, Theta, Variable, transform
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.mu import mu_references
-from elbomix.engine.ir.statement import Assign, Statement
 from elbomix.parsers.read import parse_model
 
 Array = NDArray[np.float64]
@@ -83,48 +82,13 @@ def final(model: Model, effects: list[Effect], coefficients: list[float] | None 
     return fit, final_control_stream(fit, "../theo.csv")
 
 
-def run(model: Model, theta: Array, eta: Array) -> dict[str, Array]:
-    """Return all individual variables over COLUMNS at the given theta and eta (eta id)."""
-    values: dict[str, Array] = dict(COLUMNS)
-
-    def closed(node: Expression) -> Expression:
-        if isinstance(node, Theta):
-            return Number(float(theta[node.index - 1]))
-        if isinstance(node, Eta):
-            return Column(f"eta {node.index}")
-        return Column(f"variable {node.name}") if isinstance(node, Variable) else node
-
-    for k, row in enumerate(eta, start=1):
-        values[f"eta {k}"] = row
-
-    def value(node: Expression) -> Array:
-        return np.broadcast_to(evaluate(transform(node, closed), values), (N,))
-
-    def assign(statements: tuple[Statement, ...], where: Array) -> None:
-        for statement in statements:
-            if isinstance(statement, Assign):
-                name = f"variable {statement.target}"
-                old = values.get(name, np.zeros(N))
-                values[name] = np.where(where > 0, value(statement.value), old)
-                continue
-            rest = where
-            for condition, body in statement.branches:
-                holds = value(condition)
-                assign(body, rest * holds)
-                rest = rest * (1 - holds)
-            assign(statement.otherwise, rest)
-
-    assign(model.individual, np.ones(N))
-    return values
-
-
 def assert_same_predictions(fit: Fit, text: str) -> Model:
     again = parse_model(text, "final.ctl")
     eta = np.random.default_rng(6).normal(0, 0.3, (again.n_etas, N))
-    ours = run(fit.model, fit.estimate.theta, eta)
-    theirs = run(again, initial(again).theta, eta)
+    ours = run(fit.model.individual, COLUMNS, fit.estimate.theta, eta)
+    theirs = run(again.individual, COLUMNS, initial(again).theta, eta)
     for reference in mu_references(fit.model):
-        name = f"variable {reference.parameter}"
+        name = reference.parameter
         # 7 significant digits of each initial value
         np.testing.assert_allclose(theirs[name], ours[name], rtol=3e-6)
     np.testing.assert_allclose(initial(again).omega, fit.estimate.omega, rtol=1e-6)
