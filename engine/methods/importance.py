@@ -134,7 +134,7 @@ def _expectation_maximisation(joint: Joint, draws: Draws, start: Estimate) -> Es
     estimate = start
     for _ in range(EM_STEPS):
         _, mean, covariance = em.e_step(estimate)
-        estimate, _ = em.m_step(estimate, mean, covariance)
+        estimate = em.m_step(estimate, mean, covariance)
     return estimate
 
 

@@ -88,41 +88,45 @@ class MuRegression:
         for term in self._fixed:
             target[:, self._place[term.eta]] -= term.design * term.to_scale(float(theta[term.theta]))
         gram = np.einsum("tskl,kl->ts", self._cross, precision)
-        linear = np.einsum("tik,kl,il->t", self.columns, precision, target, optimize=True)
+        linear = np.einsum("tik,ik->t", self.columns, target @ precision)
         return gram, linear
 
-    def solve(
+    def fixed(self, mean: Array, omega: Array, theta: Array, out: frozenset[int] = frozenset()) -> Array:
+        """Return all thetas with the mu-referenced ones at their optimum, those in ``out`` at zero."""
+        if not self.thetas:
+            return theta
+        gram, linear = self.problem(mean, omega, theta)
+        inside = np.array([j not in out for j in self.thetas])
+        return self._updated(theta, regress(gram, linear, inside))
+
+    def penalised(
         self,
         mean: Array,
         omega: Array,
         theta: Array,
-        penalty: EffectPenalty | None,
+        penalty: EffectPenalty,
         warm: NDArray[np.bool_] | None = None,
-    ) -> tuple[Array, L0Problem | None]:
-        """Return all thetas with the mu-referenced ones at their optimum."""
-        if not self.thetas:
-            return theta, None
+    ) -> tuple[Array, L0Problem]:
+        """Return all thetas at the optimum of the penalised regression, and that problem."""
         gram, linear = self.problem(mean, omega, theta)
-        problem: L0Problem | None = None
-        if penalty is None:
-            coefficients = regress(gram, linear, np.ones(len(linear), dtype=bool))
-        else:
-            candidate = np.array([j in penalty.thetas for j in self.thetas])
-            reduced, remaining, back = profile_out(gram, linear, ~candidate)
-            solution = solve_l0(
-                reduced,
-                remaining,
-                penalty.price,
-                forced=penalty.forced,
-                forbidden=penalty.forbidden,
-                start=warm,
-            )
-            problem = L0Problem(reduced, remaining, penalty, solution)
-            coefficients = back(solution.coefficients)
+        candidate = np.array([j in penalty.thetas for j in self.thetas])
+        reduced, remaining, back = profile_out(gram, linear, ~candidate)
+        solution = solve_l0(
+            reduced,
+            remaining,
+            penalty.price,
+            forced=penalty.forced,
+            forbidden=penalty.forbidden,
+            start=warm,
+        )
+        updated = self._updated(theta, back(solution.coefficients))
+        return updated, L0Problem(reduced, remaining, penalty, solution)
+
+    def _updated(self, theta: Array, coefficients: Array) -> Array:
         updated = theta.copy()
         for j, value in zip(self.thetas, coefficients, strict=True):
             updated[j] = self.transforms[j].from_scale(float(value))
-        return updated, problem
+        return updated
 
 
 def update_omega(model: Model, joint: Joint, previous: Array, deviation: Array, covariance: Array) -> Array:

@@ -28,11 +28,15 @@ class SampleEM:
         self.joint, self.z, self.base = joint, z, base
         self.regression = MuRegression(joint)
 
+    def weights(self, estimate: Estimate) -> Tensor:
+        """Return the log importance weights, ``"draw id"``."""
+        theta, omega = torch.from_numpy(estimate.theta), torch.from_numpy(estimate.omega)
+        deviation = self.z - self.joint.active_mu(theta)
+        return self.base + log_normal_density(deviation, self.joint.active_omega(omega))
+
     def e_step(self, estimate: Estimate) -> tuple[float, Array, Array]:
         """Return -2 log-likelihood and the posterior means and covariances of z."""
-        theta, omega = torch.from_numpy(estimate.theta), torch.from_numpy(estimate.omega)
-        mu = self.joint.active_mu(theta)
-        weights = self.base + log_normal_density(self.z - mu, self.joint.active_omega(omega))
+        weights = self.weights(estimate)
         total = torch.logsumexp(weights, 0)
         share = torch.exp(weights - total)
         mean = (share[..., None] * self.z).sum(0)
@@ -42,17 +46,30 @@ class SampleEM:
         return value, mean.numpy(), covariance.numpy()
 
     def m_step(
+        self, estimate: Estimate, mean: Array, covariance: Array, out: frozenset[int] = frozenset()
+    ) -> Estimate:
+        """Return the estimate with mu thetas (those in ``out`` zero) and omega at their optimum."""
+        theta = self.regression.fixed(mean, self._active_omega(estimate), estimate.theta, out)
+        return self._moved(estimate, theta, mean, covariance)
+
+    def penalised_m_step(
         self,
         estimate: Estimate,
         mean: Array,
         covariance: Array,
-        penalty: EffectPenalty | None = None,
+        penalty: EffectPenalty,
         warm: NDArray[np.bool_] | None = None,
-    ) -> tuple[Estimate, L0Problem | None]:
-        """Return the estimate with mu-referenced thetas and omega at their optimum."""
+    ) -> tuple[Estimate, L0Problem]:
+        """Return the estimate after an M-step with the L0 penalty, and the L0 problem."""
+        active = self._active_omega(estimate)
+        theta, problem = self.regression.penalised(mean, active, estimate.theta, penalty, warm)
+        return self._moved(estimate, theta, mean, covariance), problem
+
+    def _active_omega(self, estimate: Estimate) -> Array:
+        return estimate.omega[np.ix_(self.joint.active, self.joint.active)]
+
+    def _moved(self, estimate: Estimate, theta: Array, mean: Array, covariance: Array) -> Estimate:
         joint = self.joint
-        active = estimate.omega[np.ix_(joint.active, joint.active)]
-        theta, problem = self.regression.solve(mean, active, estimate.theta, penalty, warm)
         deviation = mean - joint.active_mu(torch.from_numpy(theta)).numpy()
         omega = update_omega(joint.model, joint, estimate.omega, deviation, covariance)
-        return Estimate(theta, omega, estimate.sigma), problem
+        return Estimate(theta, omega, estimate.sigma)

@@ -223,10 +223,12 @@ class VariationalAutoencoder:
             if price is None:  # burn-in: only what is forced
                 penalty = replace(penalty, price=self.penalty.price, forbidden=~self.penalty.forced)
         active = joint.active_omega(torch.from_numpy(estimate.omega)).numpy()
-        theta, state.problem = self.regression.solve(
-            state.moments.mean, active, theta, penalty, state.support
-        )
-        if state.problem is not None:
+        if penalty is None:
+            theta = self.regression.fixed(state.moments.mean, active, theta)
+        else:
+            theta, state.problem = self.regression.penalised(
+                state.moments.mean, active, theta, penalty, state.support
+            )
             state.support = state.problem.solution.support
         for j in joint.mu.mu_thetas:
             theta[j] = self.parameterisation.clip_theta(j, float(theta[j]))

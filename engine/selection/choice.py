@@ -16,10 +16,11 @@ from ..methods.importance import propose, tensors
 from ..methods.mstep import EffectPenalty, L0Problem
 from ..methods.vae import VaeSettings
 from ..objective.joint import Joint
-from ..objective.sampling import chunk_log_weights
+from ..objective.sampling import chunk_log_weights, effective_sample_size
 from .neighbourhood import CovariateSearch, Scored, Support
 
 MAX_DRAWS = 3  # times the draws are renewed around a model that moved
+ENOUGH = 0.4  # of the draws: effective sample size at which they serve the chosen model
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def choose(
     candidates: Sequence[Effect],
     settings: VaeSettings,
 ) -> Choice:
-    """Return the best covariate model by the real likelihood; draws are renewed until it stays."""
+    """Return the best covariate model by the real likelihood, on draws that serve it."""
     current = start
     for attempt in range(MAX_DRAWS):
         mode, draws = propose(
@@ -60,9 +61,9 @@ def choose(
             ]
         search = CovariateSearch(joint, draws, torch.cat(parts, 1), penalty, candidates)
         scored, problem = search.search(current, support)
-        stays = bool((scored.support == support).all())
+        share = effective_sample_size(search.em.weights(scored.estimate)) / len(draws.z)
         support, current = scored.support, scored.estimate
-        if stays:
+        if float(share.min()) > ENOUGH:
             break
     return Choice(scored, problem, search.toggles(scored))
 

@@ -75,8 +75,7 @@ class CovariateSearch:
                 self.penalty.thetas, times * self.penalty.price, self.penalty.forced, self.penalty.forbidden
             )
             before = support
-            estimate, problem = self.em.m_step(estimate, mean, covariance, price, support)
-            assert problem is not None
+            estimate, problem = self.em.penalised_m_step(estimate, mean, covariance, price, support)
             support = problem.solution.support
             if step > 15 and (support == before).all():
                 break
@@ -92,7 +91,7 @@ class CovariateSearch:
         if key in self.known:
             return self.known[key]
         price = float(self.penalty.price[support].sum())
-        fixed = EffectPenalty(self.penalty.thetas, np.zeros(len(support)), support, ~support)
+        out = frozenset(j for j, inside in zip(self.penalty.thetas, support, strict=True) if not inside)
         estimate, value, step = start, math.inf, math.inf
         for _ in range(EM_STEPS):
             now, mean, covariance = self.em.e_step(estimate)
@@ -105,7 +104,7 @@ class CovariateSearch:
             if value + price - 2.0 * left > rival + HOPELESS:
                 return Scored(support.copy(), estimate, value)
             step = gain
-            estimate, _ = self.em.m_step(estimate, mean, covariance, fixed, support)
+            estimate = self.em.m_step(estimate, mean, covariance, out)
         self.known[key] = Scored(support.copy(), estimate, value)
         return self.known[key]
 
@@ -114,7 +113,6 @@ class CovariateSearch:
         penalty = self.penalty
         everything = ~penalty.forbidden
         starts = [support, penalty.forced.copy(), everything]
-        problem: L0Problem | None = None
         best: Scored | None = None
         for begin in starts:
             reached, _ = self.climb(start, (begin | penalty.forced) & ~penalty.forbidden)
@@ -123,8 +121,7 @@ class CovariateSearch:
                 best = scored
         assert best is not None
         _, mean, covariance = self.em.e_step(best.estimate)
-        _, problem = self.em.m_step(best.estimate, mean, covariance, penalty, best.support)
-        assert problem is not None
+        _, problem = self.em.penalised_m_step(best.estimate, mean, covariance, penalty, best.support)
         return best, problem
 
     def descend(self, current: Scored) -> Scored:

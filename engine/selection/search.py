@@ -91,17 +91,16 @@ def improve(tableau: Array, penalty: Array, status: StatusArray, support: BoolAr
 
 
 def relax(
-    quadratic: Array, linear: Array, penalty: Array, point: Array, target: float
+    quadratic: Array, linear: Array, penalty: Array, d: float, point: Array, target: float
 ) -> tuple[float, Array, Array]:
     """Return a lower bound of u'Qu - 2c'u + penalties, the reduced costs and the relaxed indicators.
 
-    Q has a unit diagonal. A positive reduced cost is what including the variable adds to the bound, a
+    Q has a unit diagonal and no eigenvalue below ``d``. A positive reduced cost is what including the variable adds to the bound, a
     negative one what leaving it out adds. Stops early once the bound reaches ``target``. ``point`` is
     the start and, on return, the relaxed u.
     """
     m = len(linear)
     reduced = np.zeros(m)
-    d = np.linalg.eigvalsh(quadratic)[0] - 1e-13 * m
     if d < WEAK:
         values, vectors = np.linalg.eigh(quadratic)
         projected = linear @ vectors
@@ -110,7 +109,6 @@ def relax(
             if values[k] > 1e-12:
                 explained += projected[k] * projected[k] / values[k]
         return -explained, reduced, np.abs(linear) / (1.0 + np.abs(linear).max())
-    d = min(d, 1.0)
     bend = np.sqrt(penalty / d)  # |u| where the relaxed indicator reaches one
     threshold = np.sqrt(penalty * d)
     residual = quadratic @ point - linear
@@ -184,6 +182,8 @@ def search(
     open_status = np.zeros((capacity, p), dtype=np.int8)
     open_point = np.zeros((capacity, p))
     open_bound = np.empty(capacity)
+    open_d = np.zeros(capacity)  # smallest eigenvalue, of the node or of one above it
+    open_size = np.zeros(capacity, dtype=np.int64)  # undecided variables when it was computed
     open_status[0] = status
     open_bound[0] = -np.inf
     n_open = 1
@@ -197,10 +197,14 @@ def search(
         bound = open_bound[k]
         node = open_status[k].copy()
         warm = open_point[k].copy()
+        d = open_d[k]
+        size = open_size[k]
         n_open -= 1
         open_status[k] = open_status[n_open]
         open_point[k] = open_point[n_open]
         open_bound[k] = open_bound[n_open]
+        open_d[k] = open_d[n_open]
+        open_size[k] = open_size[n_open]
 
         tableau = root.copy()
         value = 0.0
@@ -228,9 +232,13 @@ def search(
             continue
         length = np.sqrt(np.diag(tableau)[free])
         block = tableau[free][:, free] / np.outer(length, length)
+        # it only grows from parent to child, so that of an ancestor stays valid and saves its computation
+        if d < WEAK or len(free) <= 40 or len(free) < 0.8 * size:
+            size = len(free)
+            d = min(np.linalg.eigvalsh(block)[0] - 1e-13 * size, 1.0)
         point = warm[free] * length
         below, reduced, indicator = relax(
-            block, tableau[p][free] / length, penalty[free], point, best - tolerance - value
+            block, tableau[p][free] / length, penalty[free], d, point, best - tolerance - value
         )
         below += value
         bound = max(bound, below)
@@ -264,11 +272,15 @@ def search(
             open_status = np.concatenate((open_status, np.zeros((capacity, p), dtype=np.int8)))
             open_point = np.concatenate((open_point, np.zeros((capacity, p))))
             open_bound = np.concatenate((open_bound, np.empty(capacity)))
+            open_d = np.concatenate((open_d, np.zeros(capacity)))
+            open_size = np.concatenate((open_size, np.zeros(capacity, dtype=np.int64)))
             capacity *= 2
         if decided:
             open_status[n_open] = node
             open_point[n_open] = warm
             open_bound[n_open] = bound
+            open_d[n_open] = d
+            open_size[n_open] = size
             n_open += 1
             continue
         branch = free[np.argmax(np.minimum(indicator, 1.0 - indicator) + 1e-3 * indicator)]
@@ -277,6 +289,8 @@ def search(
             open_status[n_open, branch] = decision
             open_point[n_open] = warm
             open_bound[n_open] = bound
+            open_d[n_open] = d
+            open_size[n_open] = size
             n_open += 1
     lower = best
     if n_open > 0:
