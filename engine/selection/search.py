@@ -233,7 +233,7 @@ def search(
         length = np.sqrt(np.diag(tableau)[free])
         block = tableau[free][:, free] / np.outer(length, length)
         # it only grows from parent to child, so that of an ancestor stays valid and saves its computation
-        if d < WEAK or len(free) <= 40 or len(free) < 0.8 * size:
+        if d < WEAK or len(free) <= 40 or len(free) < 0.97 * size:
             size = len(free)
             d = min(np.linalg.eigvalsh(block)[0] - 1e-13 * size, 1.0)
         point = warm[free] * length

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy.integrate import solve_ivp
+from support.models import LINEAR, ODE, dataset, oral_model
+
 from elbomix.engine.data.batch import build_batch
 from elbomix.engine.decoder.compile import Decoder
 from elbomix.engine.ir.compartment import Dynamics
 from elbomix.engine.ir.expression import Column, Number
 from elbomix.engine.ir.statement import Assign
-from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
-from support.models import LINEAR, ODE, dataset, oral_model
 
 KA, K, V = 1.5, 0.09, 32.0
 GRID = [0.5, 1.0, 2.0, 4.0, 7.0, 12.0, 24.0]

@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal
+from support.models import INPUTS, dataset, op, var
+
 from elbomix.engine.inner.posterior import gaussian_posterior
 from elbomix.engine.ir.expression import Column, Eps, Eta, Theta
 from elbomix.engine.ir.model import Model
@@ -18,10 +23,6 @@ from elbomix.engine.objective.joint import Joint
 from elbomix.engine.objective.linearised import linearised_likelihood
 from elbomix.engine.objective.sampling import draw, importance_likelihood, log_weights
 from elbomix.engine.run import estimate
-from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.stats import multivariate_normal
-from support.models import INPUTS, dataset, op, var
 
 OMEGA = np.array([[0.5, 0.1], [0.1, 0.3]])
 SIGMA = 0.4
@@ -75,7 +76,11 @@ def joint() -> Joint:
 
 
 def test_elbo_importance_sampling_and_linearisation_equal_the_closed_form(joint: Joint) -> None:
-    parameters = (torch.from_numpy(THETA), torch.from_numpy(OMEGA), torch.tensor([[SIGMA]], dtype=torch.float64))
+    parameters = (
+        torch.from_numpy(THETA),
+        torch.from_numpy(OMEGA),
+        torch.tensor([[SIGMA]], dtype=torch.float64),
+    )
     expected = exact(THETA, OMEGA, SIGMA)
     mode = gaussian_posterior(joint, *parameters, torch.zeros(joint.n_subjects, 2, dtype=torch.float64))
     assert bool(mode.converged.all())
@@ -109,7 +114,9 @@ def test_standard_errors_equal_the_curvature_of_the_closed_form() -> None:
     model = straight_line().replace(covariance=CovarianceTask())
     fit = estimate(model, dataset(rows()), VaeSettings(seed=3))
     assert fit.uncertainty is not None
-    at = np.concatenate([fit.estimate.theta, fit.estimate.sigma.ravel(), fit.estimate.omega[np.tril_indices(2)]])
+    at = np.concatenate(
+        [fit.estimate.theta, fit.estimate.sigma.ravel(), fit.estimate.omega[np.tril_indices(2)]]
+    )
 
     def objective(x: NDArray[np.float64]) -> float:
         return 0.5 * exact(x[:2], np.array([[x[3], x[4]], [x[4], x[5]]]), float(x[2]))
