@@ -230,6 +230,9 @@ def _candidates(
         if on is not None:
             raise CandidateError(f"--on {_NEEDS_COVARIATES}")
         return ()
+    # its pyomo looks through all loaded modules: four times as slow to import after torch as before
+    from ..engine.selection import certificate  # noqa: F401
+
     return make_candidates(model, data, parse_covariates(covariates), None if on is None else parse_names(on))
 
 

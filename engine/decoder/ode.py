@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torchode  # type: ignore[import-untyped]
+import torchode
 from jaxtyping import Float
 from torch import Tensor
 

@@ -24,6 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# pyomo.environ would load every plugin of pyomo; this is a tenth of it
+from pyomo.contrib.appsi.solvers.highs import Highs
+from pyomo.core import Binary, ConcreteModel, ConstraintList, Objective, Var
+
 from ..fit import Certificate
 from .l0 import L0Solution
 
@@ -158,16 +162,6 @@ class _Master:
         exclusive: Groups,
         grouped: Groups,
     ) -> None:
-        # pyomo.environ would load every plugin of pyomo; this is a tenth of it
-        from pyomo.contrib.appsi.solvers.highs import Highs  # type: ignore[import-untyped]
-        from pyomo.core import (  # type: ignore[import-untyped]
-            Binary,
-            ConcreteModel,
-            ConstraintList,
-            Objective,
-            Var,
-        )
-
         self.least = least
         self.limit = None if max_effects is None else max_effects + int(always.sum())
         self.exclusive, self.grouped, self.always, self.never = exclusive, grouped, always, never

@@ -81,7 +81,7 @@ def report(
     ``final_theta`` are the final model's thetas (``n_base`` of the user's model, then chosen effects);
     ``history`` is in the run model's parameters.
     """
-    from .certificate import certify  # pyomo is slow to import
+    from .certificate import certify  # a run without candidates needs no pyomo
 
     problem = choice.problem
     certificate = certify(

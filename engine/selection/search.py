@@ -95,9 +95,9 @@ def relax(
 ) -> tuple[float, Array, Array]:
     """Return a lower bound of u'Qu - 2c'u + penalties, the reduced costs and the relaxed indicators.
 
-    Q has a unit diagonal and no eigenvalue below ``d``. A positive reduced cost is what including the variable adds to the bound, a
-    negative one what leaving it out adds. Stops early once the bound reaches ``target``. ``point`` is
-    the start and, on return, the relaxed u.
+    Q has a unit diagonal and no eigenvalue below ``d``. A positive reduced cost is what including the
+    variable adds to the bound, a negative one what leaving it out adds. Stops early once the bound
+    reaches ``target``. ``point`` is the start and, on return, the relaxed u.
     """
     m = len(linear)
     reduced = np.zeros(m)
@@ -233,7 +233,7 @@ def search(
         length = np.sqrt(np.diag(tableau)[free])
         block = tableau[free][:, free] / np.outer(length, length)
         # it only grows from parent to child, so that of an ancestor stays valid and saves its computation
-        if d < WEAK or len(free) <= 40 or len(free) < 0.97 * size:
+        if d < WEAK or len(free) <= 40 or len(free) < 0.95 * size:
             size = len(free)
             d = min(np.linalg.eigvalsh(block)[0] - 1e-13 * size, 1.0)
         point = warm[free] * length

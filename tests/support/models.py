@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
 from elbomix.engine.ir.compartment import Compartment, Dynamics, LinearDynamics, OdeDynamics, Transfer
 from elbomix.engine.ir.dataset import DataSet, InputColumn, Inputs
 from elbomix.engine.ir.expression import (
@@ -23,7 +25,6 @@ from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.observation import ObservationModel
 from elbomix.engine.ir.parameter import CovarianceBlock, ThetaParameter
 from elbomix.engine.ir.statement import Assign, Statement
-from numpy.typing import NDArray
 
 
 def op(left: Expression, operator: BinaryOperator, right: Expression) -> Expression:
