@@ -21,7 +21,10 @@ from . import search
 Array = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-INTERPRETED = 12  # up to this many columns, starting the compiler costs more than it saves
+# Compiling costs seconds once per installation, loading the compiler 0.3 s; most problems take few nodes.
+INTERPRETED = 12  # up to this many columns the search always runs interpreted
+TRIAL_COLUMNS = 40  # up to this many, interpreted first,
+TRIAL_NODES = 100  # with so many nodes
 PROVEN = 1e-8  # relative gap that counts as closed
 RANK = 1e-11  # eigenvalues of a scaled Gram matrix below this are zero
 
@@ -90,9 +93,15 @@ def solve_l0(
         cost[forced] = 0.0
     length = np.sqrt(np.where(usable, diagonal, 1.0))
     scaled = gram / (length[:, None] * length)
-    run = search.search if p <= INTERPRETED else _compiled()
     begin = np.zeros(p, dtype=bool) if start is None else np.asarray(start, dtype=bool)
-    support, _, bound, nodes = run(scaled, linear / length, cost, status, begin, node_limit)
+    arguments = (scaled, linear / length, cost, status, begin)
+    if p > TRIAL_COLUMNS:
+        support, _, bound, nodes = _compiled()(*arguments, node_limit)
+    else:
+        trial = node_limit if p <= INTERPRETED else min(node_limit, TRIAL_NODES)
+        support, _, bound, nodes = search.search(*arguments, trial)
+        if trial <= nodes < node_limit:
+            support, _, bound, nodes = _compiled()(*arguments, node_limit)
     coefficients = regress(gram, linear, support)
     objective = float(coefficients @ (gram @ coefficients - 2 * linear) + cost[support].sum())
     gap = max(objective - float(bound), 0.0)

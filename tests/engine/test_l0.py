@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -158,27 +159,49 @@ def test_node_limit_reports_its_gap() -> None:
 
 
 def test_large_problems_are_compiled_and_equal() -> None:
+    p = l0.TRIAL_COLUMNS + 1
     rng = np.random.default_rng(4)
-    factor = np.linalg.cholesky(0.6 ** np.abs(np.subtract.outer(np.arange(20), np.arange(20))))
-    x = rng.normal(size=(150, 20)) @ factor.T
-    y = x[:, ::6] @ np.full(4, 0.4) + rng.normal(size=150)
-    gram, linear, penalty = x.T @ x, x.T @ y, np.full(20, np.log(150))
+    factor = np.linalg.cholesky(0.6 ** np.abs(np.subtract.outer(np.arange(p), np.arange(p))))
+    x = rng.normal(size=(300, p)) @ factor.T
+    y = x[:, ::10] @ np.full(5, 0.4) + rng.normal(size=300)
+    gram, linear, penalty = x.T @ x, x.T @ y, np.full(p, np.log(300))
     solution = solve_l0(gram, linear, penalty)
     length = np.sqrt(np.diag(gram))
     _, value, bound, nodes = search.search(
         gram / np.outer(length, length),
         linear / length,
         penalty,
-        np.zeros(20, dtype=np.int8),
-        np.zeros(20, dtype=bool),
+        np.zeros(p, dtype=np.int8),
+        np.zeros(p, dtype=bool),
         100_000,
     )
     assert solution.proven
     assert solution.objective == pytest.approx(value, rel=1e-9)
     assert bound == pytest.approx(value, rel=1e-8)
+    assert solve_l0(gram, linear, penalty, node_limit=2).nodes <= 2
     assert (
         abs(solution.nodes - nodes) <= 2
     )  # rounding can move a node from one side of its bound to the other
+
+
+def test_medium_problems_are_compiled_only_where_they_are_hard(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def compiled() -> Callable[..., tuple[BoolArray, float, float, int]]:
+        calls.append(1)
+        return search.search
+
+    monkeypatch.setattr(l0, "_compiled", compiled)
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(200, 20))
+    easy = solve_l0(x.T @ x, x.T @ (x[:, 0] + rng.normal(size=200)), np.full(20, 5.0))
+    assert easy.proven and not calls
+    x = rng.normal(size=(16, 20))  # singular: hundreds of nodes
+    gram, linear = x.T @ x, x.T @ (3 * rng.normal(size=16))
+    hard = solve_l0(gram, linear, np.full(20, 4.0), node_limit=400)
+    assert calls == [1] and hard.nodes > l0.TRIAL_NODES
+    assert solve_l0(gram, linear, np.full(20, 4.0), node_limit=50).nodes == 50
+    assert calls == [1]
 
 
 def test_small_problems_do_not_load_the_compiler() -> None:
