@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .data.batch import Batch
-from .estimate import Array
+from .estimate import Array, initial
 from .ir.evaluate import evaluate
 from .ir.expression import Theta
 from .ir.model import Model
@@ -47,8 +47,8 @@ class MuTermColumn:
 class MuDesign:
     """Design of all mu-referenced etas over the subjects of a batch.
 
-    An eta whose mu uses data items that change within a subject is left out: its thetas are then
-    structural, estimated by gradient.
+    An eta whose mu uses data items that change within a subject, or whose variance is zero, is left out:
+    its thetas are then structural, estimated by gradient.
     """
 
     def __init__(self, model: Model, batch: Batch) -> None:
@@ -58,10 +58,11 @@ class MuDesign:
         self.references: dict[int, MuReference] = {}
         self.terms: list[MuTermColumn] = []
         offset = np.zeros((batch.n_subjects, model.n_etas))
+        variance = np.diag(initial(model).omega)
         for reference in mu_references(model):
-            if reference.columns - constant.keys():
-                continue
             k = reference.eta - 1
+            if reference.columns - constant.keys() or variance[k] == 0:
+                continue
             self.references[k] = reference
             ones = np.ones(batch.n_subjects)
             if reference.offset is not None:
@@ -70,7 +71,14 @@ class MuDesign:
                 design = evaluate(term.design, constant) * ones
                 self.terms.append(MuTermColumn(k, term.theta - 1, term.transform, design))
         self.offset = torch.from_numpy(offset)
-        self._designs = [torch.from_numpy(t.design) for t in self.terms]
+        place = np.zeros((batch.n_subjects, model.n_etas, len(self.terms)))
+        for position, t in enumerate(self.terms):
+            place[:, t.eta, position] = t.design
+        self._design = torch.from_numpy(place)
+        self._theta = torch.tensor([t.theta for t in self.terms], dtype=torch.long)
+        self._is_identity = torch.tensor([t.transform == "identity" for t in self.terms])
+        self._is_logit = torch.tensor([t.transform == "logit" for t in self.terms])
+        self._any_logit = bool(self._is_logit.any())
         used = {t.theta for t in self.terms}
         free = {j for j, t in enumerate(model.thetas) if not t.fixed}
         self.mu_thetas = sorted(used & free)
@@ -86,14 +94,11 @@ class MuDesign:
 
     def __call__(self, theta: Float[Tensor, " theta"]) -> Float[Tensor, "id eta"]:
         """Return mu for every subject; zero where an eta has none."""
-        columns = list(self.offset.unbind(1))
-        for term, design in zip(self.terms, self._designs, strict=True):
-            value = theta[term.theta]
-            if term.transform == "log":
-                value = torch.log(value)
-            elif term.transform == "logit":
-                value = torch.log(value) - torch.log1p(-value)
-            columns[term.eta] = columns[term.eta] + design * value
-        if not columns:
+        if not self.terms:
             return self.offset
-        return torch.stack(columns, 1)
+        value = theta[self._theta]
+        safe = torch.where(self._is_identity, 0.5, value)
+        value = torch.where(self._is_identity, value, torch.log(safe))
+        if self._any_logit:
+            value = torch.where(self._is_logit, value - torch.log1p(-safe), value)
+        return self.offset + (self._design @ value)

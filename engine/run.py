@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .diagnostics import check_tables
 from .estimate import Estimate, initial
 from .failure import ModelFailure
-from .fit import Effect, Fit, Iteration, Observer, Selection, Status
+from .fit import Certificate, Effect, Fit, Iteration, Observer, Selection, Status
 from .ir.dataset import DataSet
 from .ir.effects import add_effects
 from .ir.model import Model
@@ -23,9 +23,10 @@ from .objective.joint import Joint
 from .objective.sampling import MarginalLikelihood
 from .parameterisation import Parameterisation
 from .result import assemble
-from .selection.choice import choose, report
+from .selection.choice import check, choose, report
 from .stopwatch import Stopwatch
 
+MAX_CHECKS = 4  # times a refined covariate model may give way to a neighbour
 CONVERGED = Status("converged", "fresh draws see no likelihood left to gain")
 
 
@@ -140,23 +141,42 @@ class _Run:
         """Choose the effects, refine the model that has just these, report."""
         n = len(self.base.thetas)
         support = penalty.forced if trained.support is None else trained.support
-        choice = choose(
-            self.joint, trained.estimate, centre, support, penalty, self.candidates, self.settings
-        )
-        chosen = np.flatnonzero(choice.scored.support)
-        joint = Joint(
-            add_effects(self.base, [self.candidates[j] for j in chosen]), self.data, self.settings.threads
-        )
-        full = choice.scored.estimate
+        best = choose(self.joint, trained.estimate, centre, support, penalty, self.candidates, self.settings)
         self.watch.lap("selection")
-        kept = np.append(np.arange(n), n + chosen)
-        finished = self._refine(joint, replace(full, theta=full.theta[kept]), centre, kept)
-        self.watch.lap("refinement")
-        selection = report(choice, self.candidates, penalty, finished.estimate.theta, n, self.history)
+        for _ in range(MAX_CHECKS):
+            support, full = best.support, best.estimate
+            chosen = np.flatnonzero(support)
+            kept = np.append(np.arange(n), n + chosen)
+            model = add_effects(self.base, [self.candidates[j] for j in chosen])
+            joint = Joint(model, self.data, self.settings.threads)
+            finished = self._refine(joint, replace(full, theta=full.theta[kept]), centre, kept)
+            checked = check(
+                self.joint,
+                joint,
+                finished.likelihood.draws,
+                self._in_run_model(finished.estimate, kept),
+                support,
+                penalty,
+                self.candidates,
+                self.settings,
+            )
+            self.watch.lap("selection")
+            best = checked.scored
+            if (best.support == support).all():
+                break
+        else:
+            self.warnings.append("a neighbour of the last covariate model may have a lower BICc still")
+        selection = report(checked, support, self.candidates, penalty, finished.estimate, n, self.history)
         if selection.certificate is not None and not selection.certificate.agrees:
-            self.warnings.append("the independent solver disagrees with the last selection step")
+            self.warnings.append(_doubt(selection.certificate))
         self.watch.lap("selection")
         return joint, finished, selection
+
+    def _in_run_model(self, estimate: Estimate, kept: NDArray[np.int64]) -> Estimate:
+        """Return an estimate of the final model in the run model's thetas, zero where an effect is out."""
+        theta = np.zeros(len(self.model.thetas))
+        theta[kept] = estimate.theta
+        return replace(estimate, theta=theta)
 
     def _refine(
         self,
@@ -169,9 +189,7 @@ class _Run:
 
         def book(row: Iteration) -> None:
             if kept is not None:
-                theta = np.zeros(len(self.model.thetas))
-                theta[kept] = row.estimate.theta
-                row = replace(row, estimate=replace(row.estimate, theta=theta))
+                row = replace(row, estimate=self._in_run_model(row.estimate, kept))
             self._book(row)
 
         finished = maximise(joint, start, centre, self.settings, book, self.watch.began)
@@ -215,3 +233,9 @@ class _Run:
             selection=selection,
             trained=trained,
         )
+
+
+def _doubt(certificate: Certificate) -> str:
+    if certificate.bound < certificate.objective:
+        return "the independent solver ran out of time before it could confirm the last selection step"
+    return "the independent solver disagrees with the last selection step"

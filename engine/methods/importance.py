@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from ..estimate import Array, Estimate
@@ -29,6 +28,7 @@ from ..objective.sampling import (
     weighted_moments,
 )
 from ..parameterisation import Parameterisation
+from .bfgs import minimise
 from .sample_em import SampleEM
 from .vae import VaeSettings
 
@@ -143,10 +143,7 @@ def _climb(likelihood: MarginalLikelihood, start: Array, before: float) -> tuple
 
     The last value tells whether it is the maximum.
     """
-    result = minimize(
-        likelihood.value_and_gradient, start, jac=True, method="BFGS", options={"gtol": 1e-3, "maxiter": 100}
-    )
-    step = np.asarray(result.x, dtype=float) - start
+    step = minimise(likelihood.value_and_gradient, start).point - start
     joint, parameterisation = likelihood.joint, likelihood.parameterisation
     stride = float(np.abs(step[len(parameterisation.free_thetas) :]).max(initial=0.0))
     scale = 1.0 if stride <= LONGEST_STRIDE else LONGEST_STRIDE / stride

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from ..estimate import Array, Estimate
 from ..objective.joint import Joint, log_likelihood
 from ..objective.linearised import linearised_likelihood
 from ..parameterisation import Parameterisation
+from .bfgs import minimise
 
 MAX_ITERATIONS = 60
 
@@ -41,14 +41,12 @@ def pooled_start(joint: Joint, start: Estimate, held: list[int]) -> Estimate:
         value = -2.0 * log_likelihood(prediction, joint.batch).sum()
         (gradient,) = torch.autograd.grad(value, free)
         if not bool(torch.isfinite(value)) or not bool(torch.isfinite(gradient).all()):
-            return 1e15, np.zeros(len(part))
+            return np.inf, np.zeros(len(part))
         return float(value.detach()), gradient.numpy()
 
-    result = minimize(
-        objective, origin[moving], jac=True, method="L-BFGS-B", options={"maxiter": MAX_ITERATIONS}
-    )
+    best = minimise(objective, origin[moving], max_iterations=MAX_ITERATIONS).point
     moved = origin.copy()
-    moved[thetas] = result.x[: len(thetas)]
+    moved[thetas] = best[: len(thetas)]
     pooled = parameterisation.estimate(moved)
     candidate = Estimate(pooled.theta, start.omega, start.sigma)
     return candidate if _first_order(joint, candidate) < _first_order(joint, start) else start

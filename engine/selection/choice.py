@@ -16,7 +16,7 @@ from ..methods.importance import propose, tensors
 from ..methods.mstep import EffectPenalty, L0Problem
 from ..methods.vae import VaeSettings
 from ..objective.joint import Joint
-from ..objective.sampling import chunk_log_weights, effective_sample_size
+from ..objective.sampling import Draws, chunk_log_weights, effective_sample_size
 from .neighbourhood import CovariateSearch, Scored, Support
 
 MAX_DRAWS = 3  # times the draws are renewed around a model that moved
@@ -24,12 +24,16 @@ ENOUGH = 0.4  # of the draws: effective sample size at which they serve the chos
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The chosen model among the run's candidates, BICc changes of single toggles, the last L0 problem."""
+class Check:
+    """A chosen model after a look at its neighbours.
+
+    ``scored`` is the best model seen, ``toggles`` the BICc changes of single candidates around it,
+    ``problem`` the L0 problem of an M-step there.
+    """
 
     scored: Scored
-    problem: L0Problem
     toggles: Array
+    problem: L0Problem
 
 
 def choose(
@@ -40,7 +44,7 @@ def choose(
     penalty: EffectPenalty,
     candidates: Sequence[Effect],
     settings: VaeSettings,
-) -> Choice:
+) -> Scored:
     """Return the best covariate model by the real likelihood, on draws that serve it."""
     current = start
     for attempt in range(MAX_DRAWS):
@@ -54,36 +58,64 @@ def choose(
             keep=True,
         )
         centre = mode.mean
-        with torch.no_grad():
-            parts = [
-                chunk_log_weights(joint, draws, p, tensors(current), with_prior=False)
-                for p in range(len(draws.chunks))
-            ]
-        search = CovariateSearch(joint, draws, torch.cat(parts, 1), penalty, candidates)
-        scored, problem = search.search(current, support)
+        search = CovariateSearch(joint, draws.z, _base(joint, draws, current), penalty, candidates)
+        scored = search.search(current, support)
         share = effective_sample_size(search.em.weights(scored.estimate)) / len(draws.z)
         support, current = scored.support, scored.estimate
         if float(share.min()) > ENOUGH:
             break
-    return Choice(scored, problem, search.toggles(scored))
+    return scored
+
+
+def check(
+    joint: Joint,
+    final: Joint,
+    draws: Draws,
+    estimate: Estimate,
+    support: Support,
+    penalty: EffectPenalty,
+    candidates: Sequence[Effect],
+    settings: VaeSettings,
+) -> Check:
+    """Return the best of a refined model and its neighbours, on the draws of its refinement.
+
+    ``final`` is the refined model with its ``estimate`` in the thetas of the run's model over ``joint``.
+    """
+    some = settings.draws_for(settings.search_draws, joint.n_subjects)
+    kept = [j for j in range(len(estimate.theta)) if j not in penalty.thetas]
+    kept += [j for j, inside in zip(penalty.thetas, support, strict=True) if inside]
+    base = _base(final, draws, replace(estimate, theta=estimate.theta[kept]))
+    search = CovariateSearch(joint, draws.z[:some], base[:some], penalty, candidates)
+    scored = search.descend(search.score(support, estimate))
+    return Check(scored, search.toggles(scored), search.problem(scored))
+
+
+@torch.no_grad()
+def _base(joint: Joint, draws: Draws, at: Estimate) -> Tensor:
+    """Return log p(y | z) - log q(z) of all draws."""
+    parts = [
+        chunk_log_weights(joint, draws, p, tensors(at), with_prior=False) for p in range(len(draws.chunks))
+    ]
+    return torch.cat(parts, 1)
 
 
 def report(
-    choice: Choice,
+    checked: Check,
+    support: Support,
     candidates: Sequence[Effect],
     penalty: EffectPenalty,
-    final_theta: Array,
+    final: Estimate,
     n_base: int,
     history: Sequence[Iteration],
 ) -> Selection:
     """Return the selection as reported: values of the final model, path, independent certificate.
 
-    ``final_theta`` are the final model's thetas (``n_base`` of the user's model, then chosen effects);
+    ``final`` is the estimate of the final model (``n_base`` thetas of the user's, then those of ``support``);
     ``history`` is in the run model's parameters.
     """
     from .certificate import certify  # a run without candidates needs no pyomo
 
-    problem = choice.problem
+    problem = checked.problem
     certificate = certify(
         problem.gram,
         problem.linear,
@@ -95,15 +127,15 @@ def report(
     position = n_base
     results = []
     for j, effect in enumerate(candidates):
-        selected = bool(choice.scored.support[j])
+        selected = bool(support[j])
         results.append(
             EffectResult(
                 effect,
                 selected,
-                value=float(final_theta[position]) if selected else 0.0,
+                value=float(final.theta[position]) if selected else 0.0,
                 se=np.nan,
                 theta=position + 1 if selected else None,
-                bicc_change=float(choice.toggles[j]),
+                bicc_change=float(checked.toggles[j]),
                 forced=bool(penalty.forced[j]),
             )
         )

@@ -20,12 +20,14 @@ from ..fit import Effect
 from ..methods.mstep import EffectPenalty, L0Problem
 from ..methods.sample_em import SampleEM
 from ..objective.joint import Joint
-from ..objective.sampling import Draws
 
 Support = NDArray[np.bool_]
 
-EM_TOLERANCE = 2e-3  # in -2 log-likelihood per step; BICc differences of interest are above 0.1
+EM_TOLERANCE = (
+    1e-2  # in -2 log-likelihood: what is left is extrapolated; differences of interest are above 0.1
+)
 EM_STEPS = 200
+ANNEALING = 6  # EM steps over which a climb brings the price to its value
 HOPELESS = 2.0  # BICc above the best known, by twice the extrapolated gain, at which a candidate is dropped
 
 
@@ -51,25 +53,24 @@ class CovariateSearch:
     def __init__(
         self,
         joint: Joint,
-        draws: Draws,
+        z: Tensor,
         base: Tensor,
         penalty: EffectPenalty,
         candidates: Sequence[Effect],
     ) -> None:
         self.penalty, self.candidates = penalty, candidates
-        self.em = SampleEM(joint, draws.z, base)
+        self.em = SampleEM(joint, z, base)
         self.known: dict[bytes, Scored] = {}
 
-    def climb(self, start: Estimate, support: Support) -> tuple[Support, L0Problem]:
+    def climb(self, start: Estimate, support: Support) -> Support:
         """Return where EM with the exact L0 step ends from ``support``, the price annealed to 1.
 
         From below (few effects) the price starts at 2, from above at 0, so that both sides are tried.
         """
         first = 0.0 if support.mean() > 0.5 else 2.0
-        scored = self.score(support, start)
-        estimate, problem = scored.estimate, None
+        estimate = self.score(support, start).estimate
         for step in range(EM_STEPS):
-            times = first + (1.0 - first) * min(step / 10.0, 1.0)
+            times = first + (1.0 - first) * min(step / ANNEALING, 1.0)
             _, mean, covariance = self.em.e_step(estimate)
             price = EffectPenalty(
                 self.penalty.thetas, times * self.penalty.price, self.penalty.forced, self.penalty.forbidden
@@ -77,10 +78,9 @@ class CovariateSearch:
             before = support
             estimate, problem = self.em.penalised_m_step(estimate, mean, covariance, price, support)
             support = problem.solution.support
-            if step > 15 and (support == before).all():
+            if step > ANNEALING and (support == before).all():
                 break
-        assert problem is not None
-        return support, problem
+        return support
 
     def score(self, support: Support, start: Estimate, rival: float = math.inf) -> Scored:
         """Return the maximum likelihood of the model with exactly ``support`` on the draws.
@@ -92,37 +92,41 @@ class CovariateSearch:
             return self.known[key]
         price = float(self.penalty.price[support].sum())
         out = frozenset(j for j, inside in zip(self.penalty.thetas, support, strict=True) if not inside)
-        estimate, value, step = start, math.inf, math.inf
+        _, mean, covariance = self.em.e_step(start)
+        estimate = self.em.m_step(start, mean, covariance, out)  # now it has just these effects
+        value = gain = math.inf
         for _ in range(EM_STEPS):
             now, mean, covariance = self.em.e_step(estimate)
-            gain, value = value - now, now
-            # EM gains shrink geometrically: what is left is about gain * rate / (1 - rate)
-            rate = min(max(gain / step, 0.0), 0.95) if math.isfinite(step) and step > 0 else 0.95
-            left = gain * rate / (1.0 - rate)
-            if math.isfinite(gain) and left < EM_TOLERANCE:
-                break
-            if value + price - 2.0 * left > rival + HOPELESS:
-                return Scored(support.copy(), estimate, value)
-            step = gain
+            before, gain, value = gain, value - now, now
+            if math.isfinite(before):
+                # EM gains shrink geometrically: what is left is about gain * rate / (1 - rate)
+                rate = min(max(gain / before, 0.0), 0.97) if before > 0 else 0.0
+                left = gain * rate / (1.0 - rate)
+                if left < EM_TOLERANCE:
+                    value -= left
+                    break
+                if value + price - 2.0 * left > rival + HOPELESS:
+                    return Scored(support.copy(), estimate, value)
             estimate = self.em.m_step(estimate, mean, covariance, out)
         self.known[key] = Scored(support.copy(), estimate, value)
         return self.known[key]
 
-    def search(self, start: Estimate, support: Support) -> tuple[Scored, L0Problem]:
-        """Return the best model found from several starts, and the last L0 problem at it."""
+    def search(self, start: Estimate, support: Support) -> Scored:
+        """Return the best model found from several starts."""
         penalty = self.penalty
-        everything = ~penalty.forbidden
-        starts = [support, penalty.forced.copy(), everything]
         best: Scored | None = None
-        for begin in starts:
-            reached, _ = self.climb(start, (begin | penalty.forced) & ~penalty.forbidden)
+        for begin in (support, penalty.forced, ~penalty.forbidden):
+            reached = self.climb(start, (begin | penalty.forced) & ~penalty.forbidden)
             scored = self.descend(self.score(reached, start))
             if best is None or scored.bicc(penalty.price) < best.bicc(penalty.price) - 1e-9:
                 best = scored
         assert best is not None
-        _, mean, covariance = self.em.e_step(best.estimate)
-        _, problem = self.em.penalised_m_step(best.estimate, mean, covariance, penalty, best.support)
-        return best, problem
+        return best
+
+    def problem(self, scored: Scored) -> L0Problem:
+        """Return the L0 problem of an M-step at ``scored``, solved."""
+        _, mean, covariance = self.em.e_step(scored.estimate)
+        return self.em.penalised_m_step(scored.estimate, mean, covariance, self.penalty, scored.support)[1]
 
     def descend(self, current: Scored) -> Scored:
         """Return the model that no single add, drop or swap improves in BICc."""
