@@ -15,7 +15,7 @@ from .fit import Certificate, Effect, Fit, Iteration, Observer, Selection, Statu
 from .ir.dataset import DataSet
 from .ir.effects import add_effects
 from .ir.model import Model
-from .methods.importance import Finished, maximise, propose
+from .methods.importance import Finished, maximise, propose, settle
 from .methods.mstep import EffectPenalty
 from .methods.pooled import pooled_start
 from .methods.vae import Trained, VaeSettings, VariationalAutoencoder, train
@@ -24,6 +24,7 @@ from .objective.sampling import MarginalLikelihood
 from .parameterisation import Parameterisation
 from .result import assemble
 from .selection.choice import check, choose, report
+from .selection.neighbourhood import Support
 from .stopwatch import Stopwatch
 
 MAX_CHECKS = 4  # times a refined covariate model may give way to a neighbour
@@ -102,10 +103,17 @@ class _Run:
             )
         self.watch.lap("training")
         centre = trained.q_mean - self.joint.active_mu(torch.from_numpy(trained.estimate.theta))
-        if penalty is None:
-            finished, selection, joint = self._refine(self.joint, trained.estimate, centre), None, self.joint
+        support = penalty.forced if penalty is not None and trained.support is None else trained.support
+        out = np.array([], dtype=int) if support is None else np.flatnonzero(~support) + len(self.base.thetas)
+        settled, centre = settle(
+            self.joint, trained.estimate, centre, self.settings, frozenset(int(j) for j in out)
+        )
+        self.watch.lap("refinement")
+        joint, selection = self.joint, None
+        if penalty is None or support is None:
+            finished = self._refine(joint, settled, centre)
         else:
-            joint, finished, selection = self._select(trained, centre, penalty)
+            joint, finished, selection = self._select(settled, centre, support, penalty)
         status = CONVERGED
         if not finished.converged:
             status = Status(
@@ -136,12 +144,11 @@ class _Run:
         return self._assemble(joint, finished, status, None, None)
 
     def _select(
-        self, trained: Trained, centre: torch.Tensor, penalty: EffectPenalty
+        self, start: Estimate, centre: torch.Tensor, support: Support, penalty: EffectPenalty
     ) -> tuple[Joint, Finished, Selection]:
         """Choose the effects, refine the model that has just these, report."""
         n = len(self.base.thetas)
-        support = penalty.forced if trained.support is None else trained.support
-        best = choose(self.joint, trained.estimate, centre, support, penalty, self.candidates, self.settings)
+        best = choose(self.joint, start, centre, support, penalty, self.candidates, self.settings)
         self.watch.lap("selection")
         for _ in range(MAX_CHECKS):
             support, full = best.support, best.estimate

@@ -37,7 +37,8 @@ from ..ir.statement import Assign, If, Statement, assignments
 class Environment:
     """Values of everything an expression can name; all tensors broadcast to ``"draw id record"``.
 
-    ``valid`` marks the elements whose value will be used (None: all).
+    ``valid`` marks the elements whose value will be used (None: all), ``conditional`` tells whether a
+    conditional has had a part in that.
     """
 
     theta: Tensor
@@ -47,6 +48,7 @@ class Environment:
     amounts: dict[int, Tensor] = field(default_factory=dict)
     time: Tensor | None = None
     valid: Tensor | None = None
+    conditional: bool = False
 
     def guard(self, value: Tensor, harmless: float = 1.0) -> Tensor:
         """Return ``value`` with ``harmless`` wherever it will not be used."""
@@ -56,14 +58,11 @@ class Environment:
 Evaluator = Callable[[Environment], Tensor]
 
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "exp": torch.exp,
     "abs": torch.abs,
     "sin": torch.sin,
     "cos": torch.cos,
     "atan": torch.atan,
     "atan2": torch.atan2,
-    "sinh": torch.sinh,
-    "cosh": torch.cosh,
     "tanh": torch.tanh,
     "int": torch.trunc,
     "floor": torch.floor,
@@ -79,6 +78,11 @@ _GUARDED: dict[str, Callable[[Tensor], Tensor]] = {  # harmless at 1
     "tan": torch.tan,
     "gamln": torch.lgamma,
     "lfac": lambda x: torch.lgamma(x + 1.0),
+}
+_OVERFLOWING: dict[str, Callable[[Tensor], Tensor]] = {  # harmless at 1; guarded in branches only, for speed
+    "exp": torch.exp,
+    "sinh": torch.sinh,
+    "cosh": torch.cosh,
 }
 _FRACTIONS: dict[str, Callable[[Tensor], Tensor]] = {  # harmless at 0.5
     "asin": torch.asin,
@@ -190,6 +194,9 @@ def _call(node: Call) -> Evaluator:
     if name in _GUARDED:
         guarded = _GUARDED[name]
         return lambda env: guarded(env.guard(first(env)))
+    if name in _OVERFLOWING:
+        overflowing = _OVERFLOWING[name]
+        return lambda env: overflowing(env.guard(first(env)) if env.conditional else first(env))
     if name in _FRACTIONS:
         fraction = _FRACTIONS[name]
         return lambda env: fraction(env.guard(first(env), 0.5))
@@ -229,7 +236,7 @@ def _conditional(statement: If) -> Runner:
     targets = sorted({a.target for a in assignments((statement,))})
 
     def run(env: Environment) -> None:
-        before, valid = dict(env.variables), env.valid
+        before, valid, conditional = dict(env.variables), env.valid, env.conditional
         rest: Tensor | None = None  # where no branch so far was taken
         outcomes: list[tuple[Tensor | None, dict[str, Tensor]]] = []
         for condition, body in branches:
@@ -238,7 +245,7 @@ def _conditional(statement: If) -> Runner:
             rest = ~holds if rest is None else rest & ~holds
             outcomes.append((taken, _branch(env, body, before, taken, valid)))
         outcomes.append((rest, _branch(env, otherwise, before, rest, valid)))
-        env.valid, env.variables = valid, before
+        env.valid, env.variables, env.conditional = valid, before, conditional
         for target in targets:
             # a variable that some path leaves unassigned is 0 there, as in NONMEM
             merged = outcomes[-1][1].get(target, _ZERO)
@@ -258,5 +265,6 @@ def _branch(
 ) -> dict[str, Tensor]:
     env.variables = dict(before)
     env.valid = taken if valid is None else (valid if taken is None else valid & taken)
+    env.conditional = True
     body(env)
     return env.variables

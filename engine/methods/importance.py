@@ -20,10 +20,10 @@ from ..objective.joint import LOG_2PI, Joint
 from ..objective.sampling import (
     Draws,
     MarginalLikelihood,
-    chunk_log_weights,
     draw,
     effective_sample_size,
     importance_likelihood,
+    likelihood_ratio,
     log_weights,
     weighted_moments,
 )
@@ -34,8 +34,9 @@ from .vae import VaeSettings
 
 GAIN = 0.02  # -2 log-likelihood: what fresh draws may still gain at convergence
 GAIN_PER_PARAMETER = 0.005  # fitting the noise of fresh draws gains something for every parameter
-EM_ROUNDS = 2  # first rounds that begin with EM steps
-EM_STEPS = 20
+SETTLING_ROUNDS = 10
+SETTLING_STEPS = 10  # EM steps on the draws of one round
+SETTLED = 0.1  # change of a round, in SDs of the random effects or of a log variance
 LONGEST_STRIDE = 1.0  # of a log Cholesky diagonal in one round, so that no variance collapses in one leap
 SMALLEST_SHARE = 0.1  # of the draws: effective sample size below which a step is shortened
 
@@ -85,6 +86,47 @@ def propose(
     return mode, draw(joint, parameters, matched, draws, seed=seed, name=name, keep=keep)
 
 
+def settle(
+    joint: Joint,
+    start: Estimate,
+    centre: Tensor,
+    settings: VaeSettings,
+    out: frozenset[int] = frozenset(),
+) -> tuple[Estimate, Tensor]:
+    """Return the estimate and modes after rounds of EM on fresh importance samples.
+
+    What the encoder's posteriors lack is made good with the care of EM before likelihoods of fixed draws are
+    maximised. Thetas in ``out`` stay at zero.
+    """
+    estimate = start
+    for number in range(1, SETTLING_ROUNDS + 1):
+        mode, draws = propose(
+            joint,
+            estimate,
+            centre,
+            settings.draws_for(settings.search_draws, joint.n_subjects),
+            seed=settings.seed,
+            name=f"settling/{number}",
+            keep=True,
+        )
+        centre = mode.mean
+        em = SampleEM(joint, draws.z, likelihood_ratio(joint, draws, tensors(estimate)))
+        before = estimate
+        for _ in range(SETTLING_STEPS):
+            _, mean, covariance = em.e_step(estimate)
+            estimate = em.m_step(estimate, mean, covariance, out)
+        if _drift(joint, before, estimate) < SETTLED:
+            break
+    return estimate, centre
+
+
+def _drift(joint: Joint, before: Estimate, after: Estimate) -> float:
+    variances = [np.diag(e.omega)[joint.active] for e in (before, after)]
+    mu = [joint.active_mu(torch.from_numpy(e.theta)).numpy() for e in (before, after)]
+    moved = np.abs(mu[1] - mu[0]).max(0) / np.sqrt(variances[1])
+    return float(max(moved.max(), np.abs(np.log(variances[1] / variances[0])).max()))
+
+
 def maximise(
     joint: Joint,
     estimate: Estimate,
@@ -110,8 +152,6 @@ def maximise(
         start = mode.mean
         likelihood = MarginalLikelihood(joint, parameterisation, sample)
         before, _ = likelihood.value_and_gradient(free)
-        if number <= EM_ROUNDS and keep:
-            free = parameterisation.pack(_expectation_maximisation(joint, sample, current))
         free, after, whole = _climb(likelihood, free, before)
         objective = after - joint.data.n_observations * LOG_2PI
         seconds = time.perf_counter() - began
@@ -121,21 +161,6 @@ def maximise(
             break
     finished = parameterisation.estimate(free)
     return Finished(finished, free, mode, likelihood, converged)
-
-
-def _expectation_maximisation(joint: Joint, draws: Draws, start: Estimate) -> Estimate:
-    """Return the estimate after some EM steps, which move with care where a Newton step would leap."""
-    with torch.no_grad():
-        parts = [
-            chunk_log_weights(joint, draws, p, tensors(start), with_prior=False)
-            for p in range(len(draws.chunks))
-        ]
-    em = SampleEM(joint, draws.z, torch.cat(parts, 1))
-    estimate = start
-    for _ in range(EM_STEPS):
-        _, mean, covariance = em.e_step(estimate)
-        estimate = em.m_step(estimate, mean, covariance)
-    return estimate
 
 
 def _climb(likelihood: MarginalLikelihood, start: Array, before: float) -> tuple[Array, float, bool]:

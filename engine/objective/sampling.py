@@ -139,6 +139,15 @@ def chunk_log_weights(
 
 
 @torch.no_grad()
+def likelihood_ratio(
+    joint: Joint, draws: Draws, parameters: tuple[Tensor, Tensor, Tensor]
+) -> Float[Tensor, "draw id"]:
+    """Return log p(y | z) - log q(z) of all subjects."""
+    parts = [chunk_log_weights(joint, draws, p, parameters, False) for p in range(len(draws.chunks))]
+    return torch.cat(parts, 1)
+
+
+@torch.no_grad()
 def log_weights(
     joint: Joint, draws: Draws, parameters: tuple[Tensor, Tensor, Tensor]
 ) -> Float[Tensor, "draw id"]:

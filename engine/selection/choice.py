@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from ..estimate import Array, Estimate
@@ -16,7 +15,7 @@ from ..methods.importance import propose, tensors
 from ..methods.mstep import EffectPenalty, L0Problem
 from ..methods.vae import VaeSettings
 from ..objective.joint import Joint
-from ..objective.sampling import Draws, chunk_log_weights, effective_sample_size
+from ..objective.sampling import Draws, effective_sample_size, likelihood_ratio
 from .neighbourhood import CovariateSearch, Scored, Support
 
 MAX_DRAWS = 3  # times the draws are renewed around a model that moved
@@ -58,7 +57,9 @@ def choose(
             keep=True,
         )
         centre = mode.mean
-        search = CovariateSearch(joint, draws.z, _base(joint, draws, current), penalty, candidates)
+        search = CovariateSearch(
+            joint, draws.z, likelihood_ratio(joint, draws, tensors(current)), penalty, candidates
+        )
         scored = search.search(current, support)
         share = effective_sample_size(search.em.weights(scored.estimate)) / len(draws.z)
         support, current = scored.support, scored.estimate
@@ -84,19 +85,11 @@ def check(
     some = settings.draws_for(settings.search_draws, joint.n_subjects)
     kept = [j for j in range(len(estimate.theta)) if j not in penalty.thetas]
     kept += [j for j, inside in zip(penalty.thetas, support, strict=True) if inside]
-    base = _base(final, draws, replace(estimate, theta=estimate.theta[kept]))
+    own = replace(estimate, theta=estimate.theta[kept])
+    base = likelihood_ratio(final, draws, tensors(own))
     search = CovariateSearch(joint, draws.z[:some], base[:some], penalty, candidates)
     scored = search.descend(search.score(support, estimate))
     return Check(scored, search.toggles(scored), search.problem(scored))
-
-
-@torch.no_grad()
-def _base(joint: Joint, draws: Draws, at: Estimate) -> Tensor:
-    """Return log p(y | z) - log q(z) of all draws."""
-    parts = [
-        chunk_log_weights(joint, draws, p, tensors(at), with_prior=False) for p in range(len(draws.chunks))
-    ]
-    return torch.cat(parts, 1)
 
 
 def report(

