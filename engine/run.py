@@ -93,10 +93,11 @@ class _Run:
             raise ModelFailure("every parameter is fixed, so there is nothing to fit", hint="use --evaluate")
         penalty = self._penalty(forced, forbidden) if self.candidates else None
         start = replace(start, theta=np.append(start.theta, np.zeros(len(self.candidates))))
-        begin = pooled_start(self.joint, start, list(range(len(self.base.thetas), len(start.theta))))
-        trained = train(
-            VariationalAutoencoder(self.joint, self.settings, penalty), begin, self._book, self.watch.began
-        )
+        method = VariationalAutoencoder(self.joint, self.settings, penalty)
+        held = list(range(len(self.base.thetas), len(start.theta)))
+        start = pooled_start(self.joint, method.decoder, start, held, self.settings.seed)
+        self.watch.lap("start")
+        trained = train(method, start, self._book, self.watch.began)
         if not trained.settled:
             self.warnings.append(
                 "training ended before the estimates settled; the refinement went on from there"

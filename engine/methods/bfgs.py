@@ -16,7 +16,6 @@ Objective = Callable[[Array], tuple[float, Array]]
 
 SUFFICIENT = 1e-4  # share of the predicted decrease that a step must reach
 CURVATURE = 0.9  # share of the slope that may be left at its end
-LONGEST = 2.0  # Euclidean length of the first step
 
 
 @dataclass(frozen=True)
@@ -30,26 +29,33 @@ class Minimum:
 
 
 def minimise(
-    objective: Objective, start: Array, *, tolerance: float = 1e-3, max_iterations: int = 100
+    objective: Objective,
+    start: Array,
+    *,
+    tolerance: float = 1e-3,
+    max_iterations: int = 100,
+    longest: float = 2.0,
 ) -> Minimum:
     """Return the minimum of ``objective`` (value and gradient) near ``start``.
 
     Stops where the largest gradient component is below ``tolerance`` or no step along the search direction
-    lowers the value. Values that are not finite are steps too far.
+    lowers the value. Values that are not finite are steps too far; no step is first tried beyond the
+    Euclidean length ``longest``, so that a far start is not thrown into the basin of another minimum.
     """
     point = np.asarray(start, dtype=float).copy()
     value, gradient = objective(point)
-    inverse = np.eye(len(point)) * min(1.0, LONGEST / max(float(np.linalg.norm(gradient)), 1e-300))
+    inverse = np.eye(len(point)) * min(1.0, longest / max(float(np.linalg.norm(gradient)), 1e-300))
     fresh = True
     for iteration in range(max_iterations):
         if np.abs(gradient).max(initial=0.0) < tolerance:
             return Minimum(point, value, True, iteration)
         direction = -inverse @ gradient
+        direction *= min(1.0, longest / max(float(np.linalg.norm(direction)), 1e-300))
         found = _line_search(objective, point, value, gradient, direction)
         if found is None:
             if fresh:
                 return Minimum(point, value, False, iteration)
-            inverse, fresh = np.eye(len(point)) * min(1.0, LONGEST / float(np.linalg.norm(gradient))), True
+            inverse, fresh = np.eye(len(point)) * min(1.0, longest / float(np.linalg.norm(gradient))), True
             continue
         new_point, value, new_gradient = found
         step, change = new_point - point, new_gradient - gradient

@@ -219,7 +219,7 @@ def _newton_step(objective: Callable[[Tensor], Tensor], start: Tensor) -> Tensor
     values, vectors = torch.linalg.eigh(0.5 * (hessian + hessian.T))
     floor = 1e-6 * values.abs().max().clamp(min=1e-12)
     step = -vectors @ ((vectors.T @ gradient.detach()) / values.abs().clamp(min=float(floor)))
-    step = step.clamp(-1.0, 1.0)
+    step = step / step.abs().max().clamp(min=1.0)  # shortened as a whole: it must stay a descent direction
     with torch.no_grad():
         for _ in range(8):
             if bool(objective(start + step) <= value):

@@ -19,7 +19,7 @@ from ..decoder.arithmetic import Environment
 from ..decoder.compile import Decoder, Structure
 from ..estimate import Array
 from ..fit import ImportanceLikelihood
-from ..inner.posterior import Posterior
+from ..inner.posterior import Posterior, difference_step, slopes
 from ..parameterisation import Parameterisation
 from ..randomness import t_points
 from .joint import CHUNK_ELEMENTS, Chunk, Joint, log_likelihood, log_normal_density
@@ -30,13 +30,24 @@ class Draws:
     """Draws of z from a proposal, with log proposal densities and kept decoder stages per chunk.
 
     ``z`` is ``"draw id active"``, ``log_q`` ``"draw id"``. ``structures`` is None where thetas of the
-    structural model are estimated, so that predictions must be computed anew.
+    structural model are estimated, so that predictions must be computed anew; the draws then follow
+    those thetas: at ``theta`` each subject's are moved by ``pull`` (id active theta) times
+    ``theta - origin``, as its mode is to first order, and so serve a longer way.
     """
 
     z: Tensor
     log_q: Tensor
     chunks: list[Chunk]
     structures: list[Structure] | None
+    origin: Tensor | None = None
+    pull: Tensor | None = None
+
+    def at(self, theta: Tensor, subjects: slice = slice(None)) -> Float[Tensor, "draw some active"]:
+        """Return the draws of ``subjects`` for ``theta``; their densities are ``log_q`` everywhere."""
+        z = self.z[:, subjects]
+        if self.pull is None or self.origin is None:
+            return z
+        return z + self.pull[subjects] @ (theta - self.origin)
 
 
 @torch.no_grad()
@@ -64,12 +75,34 @@ def draw(
     log_q = log_density - chol.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     z = eta + joint.active_mu(theta)
     chunks = joint.chunks(draws, observe_only=keep)
-    structures = None
     if keep:
         structures = list(
             joint.map(lambda c: kept_structure(c.decoder, theta, joint.full_eta(eta[:, c.subjects])), chunks)
         )
-    return Draws(z, log_q, chunks, structures)
+        return Draws(z, log_q, chunks, structures)
+    return Draws(z, log_q, chunks, None, theta, _pull(joint, parameters, posterior))
+
+
+def _pull(
+    joint: Joint, parameters: tuple[Tensor, Tensor, Tensor], posterior: Posterior
+) -> Float[Tensor, "id active theta"]:
+    """Return the derivative of each subject's mode to every structural theta, zero for other thetas.
+
+    The mode solves J' V^-1 (y - f) = Omega^-1 eta, so it moves by -C J' V^-1 df/dtheta, C its covariance.
+    """
+    theta, omega, sigma = parameters
+    local = slopes(joint, theta, omega, sigma, posterior.mean[None])
+    weighted = local.mean_slope[0] / local.variance[0][..., None]
+    covariance = posterior.chol @ posterior.chol.mT
+    eta = joint.full_eta(posterior.mean[None])
+    pull = theta.new_zeros(*posterior.mean.shape, len(theta))
+    for j in joint.mu.structural_thetas:
+        step = torch.zeros_like(theta)
+        step[j] = difference_step(joint) * max(abs(float(theta[j])), 1e-3)
+        ahead, behind = (joint.decoder.predict(theta + s, eta, sigma).mean[0] for s in (step, -step))
+        change = torch.where(joint.batch.observed, (ahead - behind) / (2.0 * step[j]), 0.0)
+        pull[..., j] = -torch.einsum("ikl,ijl,ij->ik", covariance, weighted, change)
+    return torch.where(torch.isfinite(pull), pull, 0.0)
 
 
 def kept_structure(decoder: Decoder, theta: Tensor, eta: Float[Tensor, "draw id eta"]) -> Structure:
@@ -125,7 +158,7 @@ def chunk_log_weights(
     """Return log p(y, z) - log q(z) for the subjects of one chunk, or log p(y | z) - log q(z)."""
     theta, omega, sigma = parameters
     chunk = draws.chunks[position]
-    eta = draws.z[:, chunk.subjects] - joint.active_mu(theta)[chunk.subjects]
+    eta = draws.at(theta, chunk.subjects) - joint.active_mu(theta)[chunk.subjects]
     if draws.structures is None:
         structure = chunk.decoder.structure(theta, joint.full_eta(eta))
     else:

@@ -87,7 +87,8 @@ def check(
     kept += [j for j, inside in zip(penalty.thetas, support, strict=True) if inside]
     own = replace(estimate, theta=estimate.theta[kept])
     base = likelihood_ratio(final, draws, tensors(own))
-    search = CovariateSearch(joint, draws.z[:some], base[:some], penalty, candidates)
+    z = draws.at(tensors(own)[0])
+    search = CovariateSearch(joint, z[:some], base[:some], penalty, candidates)
     scored = search.descend(search.score(support, estimate))
     return Check(scored, search.toggles(scored), search.problem(scored))
 
