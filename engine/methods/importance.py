@@ -37,7 +37,7 @@ GAIN_PER_PARAMETER = 0.005  # fitting the noise of fresh draws gains something f
 SETTLING_ROUNDS = 10
 SETTLING_STEPS = 10  # EM steps on the draws of one round
 SETTLED = 0.1  # change of a round, in SDs of the random effects or of a log variance
-LONGEST_STRIDE = 1.0  # of a log Cholesky diagonal in one round, so that no variance collapses in one leap
+LONGEST_STRIDE = 0.35  # of a log Cholesky diagonal in one round, so that no variance collapses in one leap
 SMALLEST_SHARE = 0.1  # of the draws: effective sample size below which a step is shortened
 
 
@@ -110,7 +110,7 @@ def settle(
             keep=True,
         )
         centre = mode.mean
-        em = SampleEM(joint, draws.z, likelihood_ratio(joint, draws, tensors(estimate)))
+        em = SampleEM(joint, draws.z, likelihood_ratio(joint, draws, tensors(estimate)), estimate)
         before = estimate
         for _ in range(SETTLING_STEPS):
             _, mean, covariance = em.e_step(estimate)

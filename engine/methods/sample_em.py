@@ -17,15 +17,20 @@ from ..estimate import Array, Estimate
 from ..objective.joint import Joint, log_normal_density
 from .mstep import EffectPenalty, L0Problem, MuRegression, update_omega
 
+SMALLEST_SHRINK = 0.5  # of a variance on one set of draws
+
 
 class SampleEM:
     """EM for mu-referenced thetas and omega on draws ``z`` (draw id active).
 
-    ``base`` (``"draw id"``) is log p(y | z) - log q(z) at the current residual model, which stays.
+    ``base`` (``"draw id"``) is log p(y | z) - log q(z) at the current residual model, which stays. Variances
+    stay above half those of ``start``, around which the draws were made: a prior much narrower than the
+    proposals would live on a handful of draws, and their likelihood mean nothing.
     """
 
-    def __init__(self, joint: Joint, z: Tensor, base: Tensor) -> None:
+    def __init__(self, joint: Joint, z: Tensor, base: Tensor, start: Estimate) -> None:
         self.joint, self.z, self.base = joint, z, base
+        self._least = SMALLEST_SHRINK * np.diag(start.omega)
         self.regression = MuRegression(joint)
 
     def weights(self, estimate: Estimate) -> Tensor:
@@ -72,4 +77,9 @@ class SampleEM:
         joint = self.joint
         deviation = mean - joint.active_mu(torch.from_numpy(theta)).numpy()
         omega = update_omega(joint.model, joint, estimate.omega, deviation, covariance)
+        variance = np.diag(omega)
+        lift = np.where(
+            (variance > 0) & (variance < self._least), self._least / np.maximum(variance, 1e-300), 1.0
+        )
+        omega = omega * np.sqrt(np.outer(lift, lift))
         return Estimate(theta, omega, estimate.sigma)

@@ -38,12 +38,17 @@ def log_likelihood(prediction: Prediction, batch: Batch) -> Float[Tensor, "draw 
 def log_normal_density(
     deviation: Float[Tensor, "draw id eta"], covariance: Float[Tensor, "eta eta"]
 ) -> Float[Tensor, "draw id"]:
-    """Return the log density of N(0, covariance) at ``deviation``."""
-    chol = torch.linalg.cholesky(covariance)
+    """Return the log density of N(0, covariance) at ``deviation``; NaN where that is no covariance.
+
+    So a step of an optimiser that went too far is a value like any other.
+    """
+    chol: Tensor
+    chol, failed = torch.linalg.cholesky_ex(covariance)
     white: Tensor = torch.linalg.solve_triangular(chol, deviation.flatten(0, 1).T, upper=False)
     squares = white.square().sum(0).reshape(deviation.shape[:-1])
     log_root: Tensor = chol.diagonal().log().sum()
-    return (squares + deviation.shape[-1] * LOG_2PI) * -0.5 - log_root
+    density = (squares + deviation.shape[-1] * LOG_2PI) * -0.5 - log_root
+    return density if int(failed) == 0 else density * math.nan
 
 
 @dataclass(frozen=True)

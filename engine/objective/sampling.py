@@ -88,20 +88,27 @@ def _pull(
 ) -> Float[Tensor, "id active theta"]:
     """Return the derivative of each subject's mode to every structural theta, zero for other thetas.
 
-    The mode solves J' V^-1 (y - f) = Omega^-1 eta, so it moves by -C J' V^-1 df/dtheta, C its covariance.
+    By the implicit function theorem -I^-1 K, with I the expected information of eta and K that of eta and
+    theta together, both from first derivatives of means and variances.
     """
     theta, omega, sigma = parameters
     local = slopes(joint, theta, omega, sigma, posterior.mean[None])
-    weighted = local.mean_slope[0] / local.variance[0][..., None]
-    covariance = posterior.chol @ posterior.chol.mT
-    eta = joint.full_eta(posterior.mean[None])
+    by_mean = local.mean_slope[0] / local.variance[0][..., None]
+    by_variance = 0.5 * local.variance_slope[0] / local.variance[0].square()[..., None]
+    information = by_mean.mT @ local.mean_slope[0] + by_variance.mT @ local.variance_slope[0]
+    information = information + torch.linalg.inv(joint.active_omega(omega))
+    eta, observed = joint.full_eta(posterior.mean[None]), joint.batch.observed
     pull = theta.new_zeros(*posterior.mean.shape, len(theta))
     for j in joint.mu.structural_thetas:
         step = torch.zeros_like(theta)
         step[j] = difference_step(joint) * max(abs(float(theta[j])), 1e-3)
-        ahead, behind = (joint.decoder.predict(theta + s, eta, sigma).mean[0] for s in (step, -step))
-        change = torch.where(joint.batch.observed, (ahead - behind) / (2.0 * step[j]), 0.0)
-        pull[..., j] = -torch.einsum("ikl,ijl,ij->ik", covariance, weighted, change)
+        ahead, behind = (joint.decoder.predict(theta + s, eta, sigma) for s in (step, -step))
+        mean, variance = (
+            torch.where(observed, (a - b)[0] / (2.0 * step[j]), 0.0)
+            for a, b in ((ahead.mean, behind.mean), (ahead.variance, behind.variance))
+        )
+        together = by_mean.mT @ mean[..., None] + by_variance.mT @ variance[..., None]
+        pull[..., j] = -torch.linalg.solve(information, together)[..., 0]
     return torch.where(torch.isfinite(pull), pull, 0.0)
 
 

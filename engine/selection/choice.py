@@ -57,9 +57,8 @@ def choose(
             keep=True,
         )
         centre = mode.mean
-        search = CovariateSearch(
-            joint, draws.z, likelihood_ratio(joint, draws, tensors(current)), penalty, candidates
-        )
+        ratio = likelihood_ratio(joint, draws, tensors(current))
+        search = CovariateSearch(joint, draws.z, ratio, penalty, candidates, current)
         scored = search.search(current, support)
         share = effective_sample_size(search.em.weights(scored.estimate)) / len(draws.z)
         support, current = scored.support, scored.estimate
@@ -88,7 +87,7 @@ def check(
     own = replace(estimate, theta=estimate.theta[kept])
     base = likelihood_ratio(final, draws, tensors(own))
     z = draws.at(tensors(own)[0])
-    search = CovariateSearch(joint, z[:some], base[:some], penalty, candidates)
+    search = CovariateSearch(joint, z[:some], base[:some], penalty, candidates, estimate)
     scored = search.descend(search.score(support, estimate))
     return Check(scored, search.toggles(scored), search.problem(scored))
 

@@ -57,9 +57,10 @@ class CovariateSearch:
         base: Tensor,
         penalty: EffectPenalty,
         candidates: Sequence[Effect],
+        start: Estimate,
     ) -> None:
         self.penalty, self.candidates = penalty, candidates
-        self.em = SampleEM(joint, z, base)
+        self.em = SampleEM(joint, z, base, start)
         self.known: dict[bytes, Scored] = {}
 
     def climb(self, start: Estimate, support: Support) -> Support:

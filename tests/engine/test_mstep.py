@@ -61,7 +61,9 @@ def build(
     omega: str = "$OMEGA BLOCK(2) 0.2 0.05 0.1",
     sigma: str = "1",
 ) -> Joint:
-    return Joint(*read(folder, STREAM.format(pk=pk, error=error, thetas=thetas, omega=omega, sigma=sigma), rows()))
+    return Joint(
+        *read(folder, STREAM.format(pk=pk, error=error, thetas=thetas, omega=omega, sigma=sigma), rows())
+    )
 
 
 def moments(k: int, seed: int = 1) -> Moments:
@@ -214,7 +216,9 @@ def test_zero_variances_stay_and_do_not_disturb(tmp_path: Path) -> None:
     assert joint.active == [0]
     m = moments(1)
     omega, mu = updated_omega(joint, m, initial(joint.model).theta)
-    np.testing.assert_allclose(omega, np.diag([best_omega(m, mu, lambda x: np.exp(x)[:, None], [0.0])[0, 0], 0.0]), rtol=1e-5)
+    np.testing.assert_allclose(
+        omega, np.diag([best_omega(m, mu, lambda x: np.exp(x)[:, None], [0.0])[0, 0], 0.0]), rtol=1e-5
+    )
     theta = MuRegression(joint).fixed(m.mean, omega[:1, :1], initial(joint.model).theta)
     assert theta[1] == 20.0  # not referenced: no eta carries it
     assert joint.mu.structural_thetas == [1, 3]
@@ -311,9 +315,12 @@ def test_newton_never_goes_up(tmp_path: Path) -> None:
     values = []
 
     def expected(parameters: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        return -2.0 * log_likelihood(
-            joint.decoder.observe(structure, parameters[0], parameters[2]), joint.batch
-        ).sum()
+        return (
+            -2.0
+            * log_likelihood(
+                joint.decoder.observe(structure, parameters[0], parameters[2]), joint.batch
+            ).sum()
+        )
 
     residual, current = ResidualModel(joint, Parameterisation(joint.model)), start
     for _ in range(12):

@@ -248,8 +248,9 @@ CASES = {
         "(0,0.5,1) (0,0.3)",
         "$OMEGA 0.5",
         "0.3",
-        lambda p, eta, x: 10 / (1 + np.exp(-p[0] - eta))
-        + 10 / (1 + np.exp(p[0] + eta)) * np.exp(-np.exp(p[1]) * TIMES),
+        lambda p, eta, x: (
+            10 / (1 + np.exp(-p[0] - eta)) + 10 / (1 + np.exp(p[0] + eta)) * np.exp(-np.exp(p[1]) * TIMES)
+        ),
         additive(3),
         diagonal(2, 1),
         lambda e: [N(e.theta[0] / (1 - e.theta[0])), N(e.theta[1]), *log_sd(e), log_sigma(e)],
@@ -258,8 +259,7 @@ CASES = {
     ),
     "power of a covariate": Case(
         ORAL,
-        "KA=THETA(1)\nTVCL=THETA(2)*(WT/70)**THETA(4)\nCL=TVCL*EXP(ETA(1))\n"
-        "V=THETA(3)*(WT/70)*EXP(ETA(2))",
+        "KA=THETA(1)\nTVCL=THETA(2)*(WT/70)**THETA(4)\nCL=TVCL*EXP(ETA(1))\nV=THETA(3)*(WT/70)*EXP(ETA(2))",
         POSITIVE + " 0.5",
         "$OMEGA 0.1 0.1",
         "0.05",
@@ -321,15 +321,14 @@ CASES = {
     ),
     "between occasions": Case(
         DIRECT,
-        "IOV=ETA(2)\nIF (OCC.EQ.2) IOV=ETA(3)\nA=THETA(1)*EXP(ETA(1)+IOV)\n"
-        "Y=A*EXP(-THETA(2)*TIME)+EPS(1)",
+        "IOV=ETA(2)\nIF (OCC.EQ.2) IOV=ETA(3)\nA=THETA(1)*EXP(ETA(1)+IOV)\nY=A*EXP(-THETA(2)*TIME)+EPS(1)",
         "(0,5) (0,0.2)",
         "$OMEGA 0.1\n$OMEGA BLOCK(1) 0.1\n$OMEGA BLOCK(1) SAME",
         "0.1",
-        lambda p, eta, x: np.exp(
-            p[0] + eta[..., 0:1] + np.where(x["OCC"] == 1, eta[..., 1:2], eta[..., 2:3])
-        )
-        * np.exp(-np.exp(p[1]) * TIMES),
+        lambda p, eta, x: (
+            np.exp(p[0] + eta[..., 0:1] + np.where(x["OCC"] == 1, eta[..., 1:2], eta[..., 2:3]))
+            * np.exp(-np.exp(p[1]) * TIMES)
+        ),
         additive(4),
         lambda p: np.diag(np.exp(2 * p[[2, 3, 3]])),
         lambda e: [*N(e.theta), *log_sd(e)[:2], log_sigma(e)],
@@ -360,7 +359,9 @@ def records(case: Case, y: Array, covariates: dict[str, Array]) -> list[dict[str
     for i in range(case.n):
         if case.body is not DIRECT:
             first = {k: float(v[i, 0]) for k, v in covariates.items()}
-            rows.append({"ID": i + 1.0, "TIME": 0.0, "AMT": DOSE, "DV": 0.0, "EVID": 1.0, "MDV": 1.0, **first})
+            rows.append(
+                {"ID": i + 1.0, "TIME": 0.0, "AMT": DOSE, "DV": 0.0, "EVID": 1.0, "MDV": 1.0, **first}
+            )
         for j, t in enumerate(TIMES):
             own = {k: float(v[i, j]) for k, v in covariates.items()}
             rows.append({"ID": i + 1.0, "TIME": t, "DV": float(y[i, j]), **own})

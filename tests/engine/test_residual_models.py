@@ -203,7 +203,9 @@ def test_two_outputs(name: str, tmp_path: Path) -> None:
     y2 = e + 0.3 * rng.normal(size=f.shape)
     rows = []
     for i in range(N):
-        rows.append({"ID": i + 1.0, "TIME": 0.0, "AMT": DOSE, "DV": 0.0, "EVID": 1.0, "MDV": 1.0, column: 1.0})
+        rows.append(
+            {"ID": i + 1.0, "TIME": 0.0, "AMT": DOSE, "DV": 0.0, "EVID": 1.0, "MDV": 1.0, column: 1.0}
+        )
         for t, a, b in zip(TIMES, y1[i], y2[i], strict=True):
             rows += [{"ID": i + 1.0, "TIME": t, "DV": v, column: k} for k, v in ((1.0, a), (2.0, b))]
     stream = HEAD.replace("$ERROR\n", "$ERROR\nCP=A(1)/V\nE=THETA(3)+THETA(4)*CP\n")

@@ -69,7 +69,9 @@ class Quadrature:
         shifts = [np.zeros(k)]
         shifts += [s * e for e in np.diag(step) for s in (1.0, -1.0)]
         pairs = [(a, b) for a in range(k) for b in range(a)]
-        shifts += [x * np.diag(step)[a] + y * np.diag(step)[b] for a, b in pairs for x in (1, -1) for y in (1, -1)]
+        shifts += [
+            x * np.diag(step)[a] + y * np.diag(step)[b] for a, b in pairs for x in (1, -1) for y in (1, -1)
+        ]
         points = np.array(shifts)[:, None, :]
         for _ in range(60):
             v = density(mode + points)
