@@ -76,14 +76,25 @@ def main() -> None:
         costs: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
         for _ in range(options.repeats):
             for kind, arguments in kinds.items():
-                costs[kind].append(measure(arguments, options.threads))
+                cost = measure(arguments, options.threads)
+                if kind != "imports":
+                    report = json.loads((Path(arguments[-1]) / "fit.json").read_text(encoding="utf-8"))
+                    cost["run_seconds"] = report["seconds"]["total"]
+                    cost["selection_seconds"] = report["seconds"].get("selection", 0.0)
+                costs[kind].append(cost)
 
     medians = {kind: median(values) for kind, values in costs.items()}
     ratio = medians["fit with selection"]["cpu_seconds"] / medians["fit"]["cpu_seconds"]
+    runs = {kind: cost["run_seconds"] for kind, cost in medians.items() if "run_seconds" in cost}
+    phase = medians["fit with selection"]["selection_seconds"]
     print(f"{'':<20}{'CPU s':>10}{'wall s':>10}{'peak MiB':>10}")
     for kind, cost in medians.items():
         print(f"{kind:<20}{cost['cpu_seconds']:>10.2f}{cost['wall_seconds']:>10.2f}{cost['peak_mib']:>10.0f}")
-    print(f"CPU with selection over CPU without: {ratio:.3f} (medians of {options.repeats})")
+    print(f"whole-process CPU with selection over without: {ratio:.3f} (medians of {options.repeats})")
+    for kind, seconds in runs.items():
+        print(f"{kind}: the run itself, without imports and files, {seconds:.2f} s")
+    others = runs["fit with selection"] - phase
+    print(f"selection phase {phase:.2f} s: {100 * phase / others:.1f} % on top of the run's other phases")
     if options.json is not None:
         result = {
             "threads": options.threads,

@@ -43,8 +43,8 @@ from typing import Any
 import numpy as np
 
 from ..engine.estimate import is_fixed, names
+from ..engine.estimate import labels as given_labels
 from ..engine.fit import EffectResult, Fit, Selection
-from ..engine.ir.model import Model
 from .files import write_whole
 from .start_values import read_estimates, required_names
 
@@ -111,7 +111,7 @@ def _parameters(fit: Fit) -> list[dict[str, Any]]:
     values = dict(zip(all_names, fit.estimate.flatten(), strict=True))
     fixed = dict(zip(all_names, is_fixed(fit.model), strict=True))
     errors = {} if fit.uncertainty is None else dict(zip(all_names, fit.uncertainty.se, strict=True))
-    labels = parameter_labels(fit.model)
+    labels = given_labels(fit.model)
     wanted = required_names(fit.model)
     return [
         {
@@ -124,16 +124,6 @@ def _parameters(fit: Fit) -> list[dict[str, Any]]:
         for name in all_names
         if name in wanted
     ]
-
-
-def parameter_labels(model: Model) -> dict[str, str]:
-    """Return the labels that the user gave: of thetas, and of the diagonals of omega and sigma."""
-    labels = {f"THETA{i + 1}": t.label for i, t in enumerate(model.thetas)}
-    for letters, blocks in (("SIGMA", model.sigma), ("OMEGA", model.omega)):
-        for block in blocks:
-            for i, label in enumerate(block.labels):
-                labels[f"{letters}({block.first + i},{block.first + i})"] = label
-    return {name: label for name, label in labels.items() if label}
 
 
 def _selection(selection: Selection) -> dict[str, Any]:

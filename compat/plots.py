@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.estimate import is_fixed, names
+from ..engine.estimate import labels as given_labels
 from ..engine.fit import Fit, Iteration, Selection
 from .files import write_whole
-from .fit_json import parameter_labels
 from .nonmem.iterations import project
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def convergence_figure(fit: Fit) -> Figure | None:
     if len(history) < 2:
         return None
     values = np.array([i.estimate.flatten() for i in history])
-    labels = parameter_labels(fit.model)
+    labels = given_labels(fit.model)
     shown = [(k, n) for k, n in enumerate(names(fit.model)) if not is_fixed(fit.model)[k]]
     figure, axes = _panels(len(shown) + 1, "Iteration")
     x = np.arange(len(history))

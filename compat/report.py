@@ -105,14 +105,14 @@ def _likelihood(fit: Fit) -> Section:
 
 def _parameters(fit: Fit) -> Section:
     from ..engine.estimate import is_fixed, names
-    from .fit_json import parameter_labels
+    from ..engine.estimate import labels as given_labels
     from .start_values import required_names
 
     values = fit.estimate.flatten()
     fixed = is_fixed(fit.model)
     errors = None if fit.uncertainty is None else fit.uncertainty.se
     extra = _spread(fit)
-    labels = parameter_labels(fit.model)
+    labels = given_labels(fit.model)
     inside = required_names(fit.model)
     rows = []
     for i, name in enumerate(names(fit.model)):

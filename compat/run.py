@@ -132,6 +132,15 @@ def fit(
     return execute(job, observer).fit
 
 
+def plot(fit: Fit, folder: str | Path, root: str = "fit") -> list[Path]:
+    """Write convergence, covariate path and goodness-of-fit plots into ``folder`` and return their paths."""
+    from .plots import write_plots
+
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    return write_plots(fit, target, root)
+
+
 def prepare(
     model: Model | str | Path,
     *,

@@ -44,6 +44,16 @@ def names(model: Model) -> tuple[str, ...]:
     return (*thetas, *_triangle_names("SIGMA", model.n_eps), *_triangle_names("OMEGA", model.n_etas))
 
 
+def labels(model: Model) -> dict[str, str]:
+    """Return the labels that the user gave: of thetas, and of the diagonals of sigma and omega."""
+    found = {f"THETA{i + 1}": t.label for i, t in enumerate(model.thetas)}
+    for letters, blocks in (("SIGMA", model.sigma), ("OMEGA", model.omega)):
+        for block in blocks:
+            for i, label in enumerate(block.labels):
+                found[f"{letters}({block.first + i},{block.first + i})"] = label
+    return {name: label for name, label in found.items() if label}
+
+
 def is_fixed(model: Model) -> NDArray[np.bool_]:
     """Return True for every parameter that is not estimated, structural zeros included."""
     return np.concatenate(

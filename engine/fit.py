@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .estimate import Estimate
+from .estimate import Estimate, is_fixed, labels, names
 from .ir.dataset import DataSet
 from .ir.effects import Effect as Effect
 from .ir.effects import Form as Form
@@ -210,6 +210,31 @@ class Fit:
     def n_subjects(self) -> int:
         """Number of subjects."""
         return self.data.n_subjects
+
+    def parameters(self) -> pd.DataFrame:
+        """Return all parameters by name: label, value, standard error, relative error (%), whether fixed."""
+        value, fixed = self.estimate.flatten(), is_fixed(self.model)
+        se = np.full(len(value), np.nan) if self.uncertainty is None else self.uncertainty.se
+        given = labels(self.model)
+        columns = {
+            "label": [given.get(name, "") for name in names(self.model)],
+            "value": value,
+            "se": se,
+            "rse": [100 * s / abs(v) if v else np.nan for s, v in zip(se, value, strict=True)],
+            "fixed": fixed,
+        }
+        return pd.DataFrame(columns, index=pd.Index(names(self.model), name="parameter"))
+
+    def etas(self) -> pd.DataFrame:
+        """Return conditional modes, means and SDs of the random effects, one row per subject."""
+        individuals = self.individuals
+        sd = np.sqrt(np.einsum("ikk->ik", individuals.cond_cov))
+        columns: dict[str, Array] = {}
+        for k in range(self.model.n_etas):
+            columns[f"ETA{k + 1}"] = individuals.ebe[:, k]
+            columns[f"ETA{k + 1}_mean"] = individuals.cond_mean[:, k]
+            columns[f"ETA{k + 1}_sd"] = sd[:, k]
+        return pd.DataFrame(columns, index=pd.Index(self.data.ids, name="ID"))
 
     @property
     def n_observations(self) -> int:

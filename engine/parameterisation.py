@@ -28,15 +28,18 @@ class ThetaTransform:
     upper: float
 
     def to_free(self, value: float) -> float:
-        """Return the unconstrained value; a value on a bound is moved just inside."""
+        """Return the unconstrained value; a value on a bound or beyond is moved just inside."""
         low, high = self.lower, self.upper
+        margin = _MARGIN * max(abs(value), 1e-3)
         if math.isinf(low) and math.isinf(high):
             return value
         if math.isinf(high):
-            return math.log(max(value - low, _MARGIN * max(abs(value), 1e-3)))
+            return math.log(value - low if value > low else margin)
         if math.isinf(low):
-            return -math.log(max(high - value, _MARGIN * max(abs(value), 1e-3)))
-        share = min(max((value - low) / (high - low), _MARGIN), 1.0 - _MARGIN)
+            return -math.log(high - value if value < high else margin)
+        share = (value - low) / (high - low)
+        if not 0.0 < share < 1.0:
+            share = _MARGIN if share <= 0.0 else 1.0 - _MARGIN
         return math.log(share) - math.log1p(-share)
 
     def from_free(self, free: Tensor) -> Tensor:
@@ -74,7 +77,7 @@ class Parameterisation:
             for slot in slots:
                 first, size = slot.block.first - 1, slot.block.size
                 inside = full[first : first + size, first : first + size]
-                chol = np.linalg.cholesky(inside + 1e-12 * np.eye(size))
+                chol = np.linalg.cholesky(inside + 1e-12 * np.diag(np.diag(inside)))
                 rows, columns = np.tril_indices(size)
                 values = np.where(rows == columns, np.log(np.diag(chol))[rows], chol[rows, columns])
                 free[slot.positions] = values

@@ -24,6 +24,7 @@ from ..parameterisation import Parameterisation
 from ..selection.l0 import L0Solution, profile_out, regress, solve_l0
 
 OMEGA_FLOOR = 1e-8  # relative to the block's initial variance: keeps the prior a density
+SIGMA_FLOOR = 1e-12  # likewise
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,8 @@ class ResidualModel:
                 continue
             squares = torch.where(where, residual / torch.where(where, slope, 1.0).square(), 0.0)
             total = float((share * squares.sum(-1)).sum())
-            updated[k, k] = max(total / int(where.sum()), 1e-12)
+            floor = SIGMA_FLOOR * self.joint.model.sigma[k].element(0, 0)
+            updated[k, k] = max(total / int(where.sum()), floor)
         return updated
 
     def newton(

@@ -101,7 +101,7 @@ def _pull(
     pull = theta.new_zeros(*posterior.mean.shape, len(theta))
     for j in joint.mu.structural_thetas:
         step = torch.zeros_like(theta)
-        step[j] = difference_step(joint) * max(abs(float(theta[j])), 1e-3)
+        step[j] = difference_step(joint) * (abs(float(theta[j])) or 1e-3)
         ahead, behind = (joint.decoder.predict(theta + s, eta, sigma) for s in (step, -step))
         mean, variance = (
             torch.where(observed, (a - b)[0] / (2.0 * step[j]), 0.0)

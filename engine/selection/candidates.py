@@ -21,6 +21,13 @@ Reference = Literal["mean", "median"] | float | None
 MOST_LEVELS = 5  # a covariate of at most this many whole numbers is taken as categorical
 
 
+OTHER_NAMES = {
+    "KE": "K",
+    "KEL": "K",
+    "K10": "K",
+}  # the elimination rate constant, which control streams call K
+
+
 class CandidateError(ValueError):
     """What is wrong with the requested candidates, and what to do about it."""
 
@@ -39,7 +46,7 @@ def make_candidates(
 ) -> tuple[Effect, ...]:
     """Return every candidate effect, parameter by parameter, covariates in the order of ``specs``.
 
-    ``on`` names the parameters (default: every mu-referenced one). A covariate without a form is
+    ``on`` names the parameters (default: every mu-referenced one; KE and KEL are understood as K). A covariate without a form is
     categorical where its subjects have at most five values, all whole; else linear where the
     parameter has an identity link, power where all values are positive, exp where not. The reference
     is the mean over subjects, of a categorical covariate the smallest level; each other level is one
@@ -74,7 +81,7 @@ def _parameters(model: Model, on: Sequence[str] | None) -> list[MuReference]:
         return list(known.values())
     chosen: list[MuReference] = []
     for name in on:
-        reference = known.get(name.upper())
+        reference = known.get(name.upper()) or known.get(OTHER_NAMES.get(name.upper(), ""))
         if reference is None:
             raise CandidateError(
                 f"{name} is no parameter that can take covariate effects{_nearest(name, known)}. "

@@ -1,6 +1,7 @@
 """elbomix: drop-in estimation for NONMEM and Monolix models.
 
-``read(path)`` returns a model, ``fit(model, ...)`` a :class:`~elbomix.engine.fit.Fit`.
+``read(path)`` returns a model, ``fit(model, ...)`` a :class:`~elbomix.engine.fit.Fit` with pandas tables,
+``plot(fit, folder)`` writes its plots.
 """
 
 from __future__ import annotations
@@ -8,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .compat.run import fit, read
+    from .compat.run import fit, plot, read
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "fit", "read"]
+__all__ = ["__version__", "fit", "plot", "read"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("fit", "read"):
+    if name in ("fit", "plot", "read"):
         from .compat import run
 
         return getattr(run, name)

@@ -274,3 +274,9 @@ def test_no_text_breaks_the_readers(text: str) -> None:
         except CandidateError as error:
             caret = str(error).splitlines()[2]
             assert set(caret) == {" ", "^"}
+
+
+def test_the_elimination_rate_constant_answers_to_its_other_names() -> None:
+    text = MODEL.source.replace("TRANS2", "TRANS1").replace("CL=", "K=")
+    model = parse_model(text)
+    assert candidates("WT", "KE", model=model) == candidates("WT", "K", model=model)
