@@ -123,9 +123,10 @@ def shrinkage(estimate: Estimate, individuals: Individuals, iwres: Array) -> Shr
     share = np.where(omega > 0, variance / safe, 1.0)
     conditional = np.einsum("ikk->k", individuals.cond_cov) / n
     lost = np.where(omega > 0, np.clip(conditional / safe, 0.0, 1.0), 0.0)
-    squares = [np.nanvar(column) if np.isfinite(column).any() else 1.0 for column in iwres.T]
+    squares = [np.nanmean(column**2) if np.isfinite(column).any() else 1.0 for column in iwres.T]
     eps = np.array(squares)
-    se = np.sqrt(individuals.ebe.var(0) / n)  # NONMEM's conventions: n - 1 in the shrinkage, n here
+    # NONMEM's conventions: n - 1 in the shrinkage of etas, n in their standard error, no mean taken off IWRES
+    se = np.sqrt(individuals.ebe.var(0) / n)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.where(se > 0, np.abs(mean) / np.where(se > 0, se, 1.0), 0.0)
     p = np.array([math.erfc(v / math.sqrt(2.0)) for v in z])

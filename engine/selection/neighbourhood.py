@@ -20,6 +20,7 @@ from ..fit import Effect
 from ..methods.mstep import EffectPenalty, L0Problem
 from ..methods.sample_em import SampleEM
 from ..objective.joint import Joint
+from ..objective.sampling import effective_sample_size
 
 Support = NDArray[np.bool_]
 
@@ -27,6 +28,7 @@ EM_TOLERANCE = (
     1e-2  # in -2 log-likelihood: what is left is extrapolated; differences of interest are above 0.1
 )
 EM_STEPS = 200
+SERVING = 0.25  # of the draws: mean effective sample size below which a model's likelihood is not believed
 ANNEALING = 6  # EM steps over which a climb brings the price to its value
 HOPELESS = 2.0  # BICc above the best known, by twice the extrapolated gain, at which a candidate is dropped
 
@@ -119,10 +121,16 @@ class CovariateSearch:
         for begin in (support, penalty.forced, ~penalty.forbidden):
             reached = self.climb(start, (begin | penalty.forced) & ~penalty.forbidden)
             scored = self.descend(self.score(reached, start))
-            if best is None or scored.bicc(penalty.price) < best.bicc(penalty.price) - 1e-9:
+            better = best is None or scored.bicc(penalty.price) < best.bicc(penalty.price) - 1e-9
+            if best is None or (better and self.serves(scored)):
                 best = scored
         assert best is not None
         return best
+
+    def serves(self, scored: Scored) -> bool:
+        """Return whether the draws still tell the likelihood of a model, by their effective number."""
+        share = effective_sample_size(self.em.weights(scored.estimate)) / len(self.em.z)
+        return float(share.mean()) > SERVING
 
     def problem(self, scored: Scored) -> L0Problem:
         """Return the L0 problem of an M-step at ``scored``, solved."""
@@ -136,7 +144,7 @@ class CovariateSearch:
             best = current
             for support in self.neighbours(current.support):
                 scored = self.score(support, current.estimate, best.bicc(price))
-                if scored.bicc(price) < best.bicc(price) - 1e-6:
+                if scored.bicc(price) < best.bicc(price) - 1e-6 and self.serves(scored):
                     best = scored
             if best is current:
                 return current
