@@ -52,7 +52,8 @@ class OutputFolder:
     def write(self, fit: Fit, started: datetime, ended: datetime) -> tuple[Path, ...]:
         """Write every file of ``fit`` and return their paths, ``fit.json`` last.
 
-        The report echoes the control stream; after a selection that of the final model.
+        The report echoes the control stream; after a selection that of the final model. Programs that look
+        for a control stream under the name of the report find the final one, unless another is there.
         """
         from .fit_json import write_fit_json
         from .nonmem.control_stream import final_control_stream
@@ -68,6 +69,9 @@ class OutputFolder:
             data_file = Path(os.path.relpath(fit.data.path, self.path)).as_posix()
             final = final_control_stream(fit, data_file)
             written.append(write_whole(self.path / f"{self.root}_final.ctl", final))
+            beside = self.path / f"{self.root}{Path(fit.base_model.path).suffix}"
+            if _is_ours(beside):
+                written.append(write_whole(beside, final))
             if fit.selection is not None and fit.selection.selected:
                 echo = final  # the report echoes the text whose parameters it holds
         if fit.selection is not None:
@@ -120,3 +124,13 @@ class OutputFolder:
             write_whole(self.path / SELECTION, table.to_csv(index=False)),
             write_whole(self.path / PATH, selection.path.to_csv()),
         ]
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether ``path`` is free, or holds what an earlier run of ours wrote there."""
+    from .nonmem.control_stream import FINAL
+
+    if not path.exists():
+        return True
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().startswith(FINAL)

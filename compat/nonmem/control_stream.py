@@ -22,6 +22,9 @@ from .text_edit import Edit, apply_edits, line_end
 _PLAIN_PATH = re.compile(r"[\w.\-/\\:~]+")
 
 
+FINAL = "; initial values: final estimates"  # how every final control stream begins
+
+
 def final_control_stream(fit: Fit, data_file: str) -> str:
     """Return the control stream of the final model.
 
@@ -53,7 +56,7 @@ def final_control_stream(fit: Fit, data_file: str) -> str:
 
 
 def _head(chosen: Sequence[EffectResult], kept: list[str]) -> str:
-    lines = ["; initial values: final estimates"]
+    lines = [FINAL]
     if chosen:
         lines[0] += ", with the selected covariate effects"
         lines += [f";   {result.effect} ({result.effect.form})" for result in chosen]

@@ -46,11 +46,11 @@ def make_candidates(
 ) -> tuple[Effect, ...]:
     """Return every candidate effect, parameter by parameter, covariates in the order of ``specs``.
 
-    ``on`` names the parameters (default: every mu-referenced one; KE and KEL are understood as K). A covariate without a form is
-    categorical where its subjects have at most five values, all whole; else linear where the
-    parameter has an identity link, power where all values are positive, exp where not. The reference
-    is the mean over subjects, of a categorical covariate the smallest level; each other level is one
-    effect.
+    ``on`` names the parameters (default: every mu-referenced one; KE and KEL are understood as K). A
+    covariate without a form is categorical where its subjects have at most five values, all whole; else
+    linear where the parameter has an identity link, power where all values are positive, exp where not.
+    The reference is the mean over subjects, of a categorical covariate the smallest level; each other
+    level is one effect.
 
     Raises
     ------

@@ -22,7 +22,7 @@ PROGRAM = [sys.executable, "-m", "elbomix.compat"]
 ALWAYS = {
     *(f"theophylline.{end}" for end in ("lst", "ext", "phi", "cov", "cor", "coi", "shk", "shm")),
     *(f"theophylline_{plot}.{form}" for plot in ("convergence", "gof") for form in ("png", "pdf")),
-    *("theophylline_final.ctl", "fit.json", "encoder.pt", "sdtab001", "patab001"),
+    *("theophylline_final.ctl", "theophylline.ctl", "fit.json", "encoder.pt", "sdtab001", "patab001"),
 }
 WITH_SELECTION = {
     *("theophylline_covariates.png", "theophylline_covariates.pdf", "selection.csv", "covariate_path.csv")
@@ -170,3 +170,12 @@ def test_an_interrupted_run_leaves_readable_rows(tmp_path: Path) -> None:
     for row in body:
         assert len([float(word) for word in row.split()]) == columns
     assert not (folder / "fit.json").exists()
+
+
+def test_a_control_stream_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
+    from elbomix.compat.output_folder import _is_ours
+
+    mine, ours = tmp_path / "mine.ctl", tmp_path / "ours.ctl"
+    mine.write_text("$PROBLEM mine\n")
+    ours.write_text("; initial values: final estimates, with the selected covariate effects\n$PROBLEM\n")
+    assert [_is_ours(p) for p in (mine, ours, tmp_path / "free.ctl")] == [False, True, True]

@@ -61,7 +61,9 @@ def line_rows() -> tuple[list[dict[str, float]], Array]:
     rng = np.random.default_rng(51)
     eta = rng.multivariate_normal([0, 0], OMEGA, N)
     y = 2 + eta[:, :1] + (eta[:, 1:] - 0.5) * TIMES + np.sqrt(0.4) * rng.normal(size=(N, len(TIMES)))
-    return [{"ID": i + 1.0, "TIME": t, "DV": v} for i in range(N) for t, v in zip(TIMES, y[i], strict=True)], y
+    return [
+        {"ID": i + 1.0, "TIME": t, "DV": v} for i in range(N) for t, v in zip(TIMES, y[i], strict=True)
+    ], y
 
 
 def concentration(eta: Array) -> Array:
@@ -124,7 +126,9 @@ def test_weighted_residuals_of_data_from_the_model_are_standard_normal(line: tup
     values = observed(line[0], "WRES").ravel()
     assert kstest(values, norm.cdf).pvalue > 1e-4  # the false-alarm rate; the seed is fixed
     lags = np.corrcoef(observed(line[0], "WRES").T)[np.triu_indices(len(TIMES), 1)]
-    assert np.abs(lags).max() < 0.65  # 10 correlations of 30 subjects: beyond 0.65 in fewer than 1e-3 of cases
+    assert (
+        np.abs(lags).max() < 0.65
+    )  # 10 correlations of 30 subjects: beyond 0.65 in fewer than 1e-3 of cases
 
 
 def differences(eta: Array, f: Callable[[Array], Array]) -> Array:
