@@ -61,6 +61,19 @@ def is_fixed(model: Model) -> NDArray[np.bool_]:
     )
 
 
+def is_repeated(model: Model) -> NDArray[np.bool_]:
+    """Return True for every covariance that repeats another block's (SAME) and so is no parameter of its own."""
+    parts = [np.zeros(len(model.thetas), dtype=bool)]
+    for blocks in (model.sigma, model.omega):
+        n = dimension(blocks)
+        repeated = np.zeros((n, n), dtype=bool)
+        for block in blocks:
+            inside = slice(block.first - 1, block.first - 1 + block.size)
+            repeated[inside, inside] = block.same_as is not None
+        parts.append(repeated[np.tril_indices(n)])
+    return np.concatenate(parts)
+
+
 def _triangle_names(letter: str, n: int) -> list[str]:
     return [f"{letter}({i + 1},{j + 1})" for i in range(n) for j in range(i + 1)]
 
@@ -75,6 +88,7 @@ def _fixed(blocks: tuple[CovarianceBlock, ...]) -> NDArray[np.bool_]:
     fixed = np.ones((n, n), dtype=bool)
     for block in blocks:
         inside = slice(block.first - 1, block.first - 1 + block.size)
-        fixed[inside, inside] = block.fixed
+        source = block if block.same_as is None else blocks[block.same_as]
+        fixed[inside, inside] = source.fixed
     rows, columns = np.tril_indices(n)
     return fixed[rows, columns]

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .diagnostics import record_table, shrinkage
 from .estimate import Array
@@ -112,7 +113,7 @@ def _checked(status: Status, likelihood: ImportanceLikelihood, mode: Posterior) 
     )
 
 
-def _warnings(ids: Array, ess: Array, converged: Array) -> list[str]:
+def _warnings(ids: Array, ess: Array, converged: NDArray[np.bool_]) -> list[str]:
     found = []
     poor = ids[np.flatnonzero(ess < SMALL_ESS)]
     if len(poor):

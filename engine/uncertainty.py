@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .estimate import Array, is_fixed, names
+from .estimate import Array, is_fixed, is_repeated, names
 from .fit import Uncertainty
 from .objective.sampling import MarginalLikelihood
 from .parameterisation import Parameterisation
@@ -38,7 +38,7 @@ def observed_information(
     covariance[fixed] = 0.0
     covariance[:, fixed] = 0.0
     se = np.sqrt(np.diag(covariance))
-    kept = np.flatnonzero(~fixed & (se > 0))
+    kept = np.flatnonzero(~fixed & ~is_repeated(parameterisation.model) & (se > 0))
     correlation = covariance[np.ix_(kept, kept)] / np.outer(se[kept], se[kept])
     eigenvalues = np.linalg.eigvalsh(correlation) if len(kept) else np.array([])
     return Uncertainty(covariance, np.where(fixed, np.nan, se), eigenvalues, SOURCE), ""

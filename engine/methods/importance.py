@@ -173,12 +173,16 @@ def _climb(likelihood: MarginalLikelihood, start: Array, before: float) -> tuple
     stride = float(np.abs(step[len(parameterisation.free_thetas) :]).max(initial=0.0))
     scale = 1.0 if stride <= LONGEST_STRIDE else LONGEST_STRIDE / stride
     whole = scale == 1.0
+
+    def shares(point: Array) -> Tensor:
+        weights = log_weights(joint, likelihood.draws, tensors(parameterisation.estimate(point)))
+        return effective_sample_size(weights) / len(weights)
+
+    # a subject whose draws were poor to begin with must not hold up all the others
+    least = (0.5 * shares(start)).nan_to_num(0.0).clamp(max=SMALLEST_SHARE)
     for _ in range(10):
         trial = start + scale * step
-        parameters = tensors(parameterisation.estimate(trial))
-        weights = log_weights(joint, likelihood.draws, parameters)
-        share = float(effective_sample_size(weights).min()) / len(weights)
-        if np.isfinite(share) and share > SMALLEST_SHARE:
+        if bool((shares(trial) >= least).all()):
             value, _ = likelihood.value_and_gradient(trial)
             if np.isfinite(value) and value <= before:
                 return trial, value, whole

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..estimate import is_fixed, names
+from ..estimate import is_fixed, is_repeated, names
 from ..ir.dataset import DataSet
 from ..ir.model import Model
 from ..mu_design import MuDesign
@@ -19,25 +19,12 @@ def penalty(model: Model, mu: MuDesign, data: DataSet) -> float:
     """
     coefficients = {t.theta for t in mu.terms if t.design.size and (t.design != t.design[0]).any()}
     by_subject, by_observation = 0, 0
-    repeated = _repeated_elements(model)
-    for name, fixed in zip(names(model), is_fixed(model), strict=True):
-        if fixed or name in repeated:
+    free = ~is_fixed(model) & ~is_repeated(model)
+    for name, counts in zip(names(model), free, strict=True):
+        if not counts:
             continue
         if name.startswith("OMEGA") or (name.startswith("THETA") and int(name[5:]) - 1 in coefficients):
             by_subject += 1
         else:
             by_observation += 1
     return math.log(data.n_subjects) * by_subject + math.log(data.n_observations) * by_observation
-
-
-def _repeated_elements(model: Model) -> set[str]:
-    """Return the covariance elements that repeat another block and so are no parameters."""
-    repeated = set()
-    for letter, blocks in (("OMEGA", model.omega), ("SIGMA", model.sigma)):
-        for block in blocks:
-            if block.same_as is None:
-                continue
-            for i in range(block.size):
-                for j in range(i + 1):
-                    repeated.add(f"{letter}({block.first + i},{block.first + j})")
-    return repeated
