@@ -35,6 +35,29 @@ def check_tables(model: Model) -> None:
 
 
 @torch.no_grad()
+def check_predictions(joint: Joint, start: Estimate) -> None:
+    """Raise :class:`ModelFailure` at the first observation that has no likelihood for a typical subject."""
+    theta, sigma = torch.from_numpy(start.theta), torch.from_numpy(start.sigma)
+    eta = torch.zeros(1, joint.n_subjects, joint.model.n_etas, dtype=torch.float64)
+    prediction = joint.decoder.predict(theta, eta, sigma)
+    mean, variance = prediction.mean[0], prediction.variance[0]
+    defined = torch.isfinite(mean) & torch.isfinite(variance) & (variance > 0)
+    bad = torch.nonzero(joint.batch.observed & ~defined)
+    if not len(bad):
+        return
+    subject, record = bad[0].tolist()
+    data, row = joint.data, int(joint.batch.events.row[subject, record])
+    f, v = float(mean[subject, record]), float(variance[subject, record])
+    raise ModelFailure(
+        f"{data.path}:{data.line[row]}: subject {data.ids[subject]:g}: this observation has no likelihood "
+        f"at the initial estimates: prediction {f:g}, residual variance {v:g}",
+        joint.model.observation.span,
+        "proportional errors and logarithms need positive predictions: leave out observations before the "
+        "first dose (MDV=1), add an additive error, or try other initial estimates",
+    )
+
+
+@torch.no_grad()
 def record_table(
     joint: Joint, estimate: Estimate, ebe: Tensor, objective: Array
 ) -> tuple[pd.DataFrame, Array]:

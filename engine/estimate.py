@@ -62,7 +62,7 @@ def is_fixed(model: Model) -> NDArray[np.bool_]:
 
 
 def is_repeated(model: Model) -> NDArray[np.bool_]:
-    """Return True for every covariance that repeats another block's (SAME) and so is no parameter of its own."""
+    """Return True for every covariance that repeats another block's (SAME): no parameter of its own."""
     parts = [np.zeros(len(model.thetas), dtype=bool)]
     for blocks in (model.sigma, model.omega):
         n = dimension(blocks)
@@ -88,7 +88,6 @@ def _fixed(blocks: tuple[CovarianceBlock, ...]) -> NDArray[np.bool_]:
     fixed = np.ones((n, n), dtype=bool)
     for block in blocks:
         inside = slice(block.first - 1, block.first - 1 + block.size)
-        source = block if block.same_as is None else blocks[block.same_as]
-        fixed[inside, inside] = source.fixed
+        fixed[inside, inside] = block.fixed
     rows, columns = np.tril_indices(n)
     return fixed[rows, columns]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .diagnostics import check_tables
+from .diagnostics import check_predictions, check_tables
 from .estimate import Estimate, initial
 from .failure import ModelFailure
 from .fit import Certificate, Effect, Fit, Iteration, Observer, Selection, Status
@@ -93,6 +93,7 @@ class _Run:
             raise ModelFailure("every parameter is fixed, so there is nothing to fit", hint="use --evaluate")
         penalty = self._penalty(forced, forbidden) if self.candidates else None
         start = replace(start, theta=np.append(start.theta, np.zeros(len(self.candidates))))
+        check_predictions(self.joint, start)
         method = VariationalAutoencoder(self.joint, self.settings, penalty)
         held = list(range(len(self.base.thetas), len(start.theta)))
         start = pooled_start(self.joint, method.decoder, start, held, self.settings.seed)
@@ -127,6 +128,7 @@ class _Run:
     def evaluate(self, at: Estimate) -> Fit:
         """Return likelihood, individuals and diagnostics at ``at``."""
         joint, settings = self.joint, self.settings
+        check_predictions(joint, at)
         start = torch.zeros(joint.n_subjects, joint.n_active, dtype=torch.float64)
         keep = not joint.mu.structural_thetas
         mode, draws = propose(

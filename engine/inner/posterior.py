@@ -167,7 +167,7 @@ def _line_search(
     new_chol: Tensor,
     current: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the first of the halved steps that raises each subject's objective by its share of ``enough``."""
+    """Return the first of the halved steps that raises each subject's objective by enough for its size."""
     assert callable(objective)
     size = torch.ones(len(mean), dtype=mean.dtype)
     done = torch.zeros(len(mean), dtype=torch.bool)

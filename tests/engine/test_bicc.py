@@ -1,4 +1,4 @@
-"""BICc counts: log(N) for omegas and covariate coefficients, log(N_tot) for typical values and residual errors."""
+"""BICc counts: log(N) for omegas and covariate effects, log(N_tot) for typical values and residual errors."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ CASES: dict[str, tuple[str, str, str, str, str, int, int]] = {
         3,
     ),
     "category": (
-        "TVCL=THETA(1)\nIF (SEX.EQ.1) TVCL=THETA(1)*EXP(THETA(3))\nCL=TVCL*EXP(ETA(1))\nV=THETA(2)*EXP(ETA(2))",
+        "TVCL=THETA(1)\nIF (SEX.EQ.1) TVCL=THETA(1)*EXP(THETA(3))\n"
+        "CL=TVCL*EXP(ETA(1))\nV=THETA(2)*EXP(ETA(2))",
         "Y=F+EPS(1)",
         "1 10 0.1",
         "$OMEGA 0.1 0.1",

@@ -1,4 +1,4 @@
-"""Symbolic derivatives against differences of an interpreter in numpy and against automatic differentiation."""
+"""Symbolic derivatives against differences of an interpreter in numpy and automatic differentiation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must not change a likelihood: labels, order, units, records without observations, ways to write doses."""
+"""What must not change a likelihood: labels, order, units, empty records, ways to write doses."""
 
 from __future__ import annotations
 
@@ -221,7 +221,8 @@ def test_other_parameterisations_of_the_same_model(base: Fit, tmp_path: Path) ->
         same_digits(base, evaluated(tmp_path, rows(), stream))
 
 
-def test_differential_equations(base: Fit, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_differential_equations(tmp_path: Path) -> None:
     few = [r for r in rows() if r["ID"] <= 2]
     closed, twin = evaluated(tmp_path, few), evaluated(tmp_path, few, ODE)
     # tolerance 1e-9 of the amounts, residual SDs of a few per cent

@@ -168,15 +168,16 @@ def updated_omega(joint: Joint, m: Moments, theta: Array) -> tuple[Array, Array]
 
 
 def best_omega(m: Moments, mu: Array, build_omega: Callable[[Array], Array], start: list[float]) -> Array:
-    best = minimize(
-        lambda x: expected_prior(m, mu, build_omega(x)), start, method="BFGS", options={"gtol": 1e-7}
-    )
-    return build_omega(best.x)
+    def objective(x: Array) -> float:
+        return expected_prior(m, mu, build_omega(x))
+
+    best = minimize(objective, start, method="BFGS", options={"gtol": 1e-7})
+    return build_omega(np.asarray(best.x, dtype=float))
 
 
 def factor(x: Array) -> Array:
     root = np.array([[np.exp(x[0]), 0.0], [x[1], np.exp(x[2])]])
-    return root @ root.T
+    return np.asarray(root @ root.T)
 
 
 def test_a_full_block(tmp_path: Path) -> None:
@@ -248,7 +249,6 @@ def test_residual_models(name: str, tmp_path: Path) -> None:
     eta = 0.3 * rng.normal(size=(5, N, 2))
     share = rng.dirichlet(np.ones(5), N).T
 
-    wt, age = covariates()
     mu = mu_by_hand(start.theta)
     cl, v = np.exp(mu[:, :1] + eta[..., :1]), np.exp(mu[:, 1:] + eta[..., 1:])
     t = np.array(TIMES)

@@ -79,7 +79,7 @@ def test_covariances_of_every_size_come_back(scale: float) -> None:
 
 
 def test_fixed_same_and_zero_elements() -> None:
-    """SAME repeats the free block, FIX stays, elements outside blocks are zero, in flat() as in the matrix."""
+    """SAME repeats the free block, FIX stays, elements outside blocks are zero."""
     omega = (
         CovarianceBlock(1, 1, (0.4,), fixed=True),
         CovarianceBlock(2, 1, (0.2,)),

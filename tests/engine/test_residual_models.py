@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Case:
     sigma: str
     variance: Callable[[Array, Array], Array]
     noise: tuple[float, ...]
-    found: Callable[[Estimate], Sequence[float]]
+    found: Callable[[Estimate], Array]
     mean: Callable[[Array], Array] = lambda f: f
 
 
@@ -65,9 +65,9 @@ def _log_sigma(e: Estimate) -> Array:
     return np.asarray(0.5 * np.log(np.diag(e.sigma)))
 
 
-def _cholesky(e: Estimate) -> list[float]:
+def _cholesky(e: Estimate) -> Array:
     root = np.linalg.cholesky(e.sigma)
-    return [float(np.log(root[0, 0])), float(root[1, 0]), float(np.log(root[1, 1]))]
+    return np.array([np.log(root[0, 0]), root[1, 0], np.log(root[1, 1])])
 
 
 CASES = {
@@ -117,7 +117,7 @@ CASES = {
         "1 FIX",
         lambda p, f: np.exp(2 * p[0]) + np.exp(2 * p[1]) * f**2,
         (np.log(0.1), np.log(0.15)),
-        lambda e: np.log(e.theta[2:]),
+        lambda e: np.asarray(np.log(e.theta[2:])),
     ),
     "power of the prediction": Case(
         "Y=F+F**THETA(3)*EPS(1)",
@@ -125,7 +125,7 @@ CASES = {
         "0.1",
         lambda p, f: np.exp(2 * p[0]) * f ** (2 * p[1]),
         (np.log(0.15), 0.7),
-        lambda e: [float(_log_sigma(e)[0]), e.theta[2]],
+        lambda e: np.array([_log_sigma(e)[0], e.theta[2]]),
     ),
     "logarithms on both sides": Case(
         "Y=LOG(F)+EPS(1)",

@@ -64,7 +64,7 @@ def conditions(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expres
 def programs(
     draw: st.DrawFn, leaves: Sequence[Expression], data: Sequence[Expression], one: Sequence[str]
 ) -> tuple[Statement, ...]:
-    """Assignments and conditionals on ``data``, with names assigned again and used later; ``Y`` comes last."""
+    """Assignments and conditionals on ``data``, with names assigned again; ``Y`` comes last."""
     names: list[str] = ["A"]
     statements: list[Statement] = [Assign("A", draw(values(leaves, one, size=4)))]
 
