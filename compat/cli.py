@@ -109,6 +109,7 @@ def fit(
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)  # before numpy and torch are loaded
+    from ..engine.failure import NumericalFailure
     from ..parsers.problem import ProblemError
     from . import run
     from .progress import progress
@@ -137,6 +138,9 @@ def fit(
         said = str(error)
         click.echo(said if isinstance(error, ProblemError) else f"error: {said}", err=True)
         sys.exit(BAD_INPUT)
+    except NumericalFailure as failure:
+        click.echo(f"error: {failure}", err=True)
+        sys.exit(NOT_CONVERGED)
     except KeyboardInterrupt:
         left = f"; what was written so far is in {folder}" if folder.exists() else ""
         click.echo(f"interrupted{left}", err=True)

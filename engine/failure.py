@@ -18,3 +18,7 @@ class ModelFailure(ValueError):
         head = f"{span}: " if span is not None else ""
         tail = f"\n  hint: {hint}" if hint else ""
         super().__init__(f"{head}{message}{tail}")
+
+
+class NumericalFailure(ArithmeticError):
+    """A run broke down numerically and has no result; the message says what to try."""

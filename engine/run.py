@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .diagnostics import check_predictions, check_tables
 from .estimate import Estimate, initial
-from .failure import ModelFailure
+from .failure import ModelFailure, NumericalFailure
 from .fit import Certificate, Effect, Fit, Iteration, Observer, Selection, Status
 from .ir.dataset import DataSet
 from .ir.effects import add_effects
@@ -48,7 +48,7 @@ def estimate(
     ``candidates`` are covariate effects to select from, those numbered in ``forced`` (``forbidden``) always
     in (out). ``start`` replaces the model's initial estimates; with ``evaluate`` the likelihood and all
     diagnostics are computed there. Raises :class:`ModelFailure` before any fitting where the engine lacks
-    something the model or the data ask for.
+    something the model or the data ask for, :class:`NumericalFailure` where a matrix of the fit breaks down.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # parallel over chunks of subjects, whose sums do not depend on threads
@@ -56,6 +56,11 @@ def estimate(
         run = _Run(model, data, settings, candidates, observer)
         begin = start or initial(model)
         return run.evaluate(begin) if evaluate else run.fit(begin, forced, forbidden)
+    except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+        raise NumericalFailure(
+            f"the run broke down numerically ({str(error).splitlines()[0]}); try initial estimates nearer to "
+            "the data, or a model with fewer random effects"
+        ) from error
     finally:
         torch.set_num_threads(threads)
 
