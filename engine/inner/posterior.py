@@ -20,6 +20,7 @@ from ..objective.joint import LOG_2PI, Chunk, Joint
 # Share of the gain a linear objective would have that a step must reach. An exact step has 0.5; one twice too
 # long, as scoring takes it where residuals are large, has none and would swing to and fro.
 ENOUGH = 0.25
+LONGEST = 4.0  # step in prior SDs: where residuals are huge, scoring would leap out of reach of its halvings
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,9 @@ def gaussian_posterior(
         step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
         new_chol = _inverse_factor(information)
         length = (gradient * step).sum(-1).clamp(min=0.0).sqrt()
-        enough = torch.zeros_like(length) if entropy else ENOUGH * length.square()
+        reach = torch.einsum("ik,kl,il->i", step, precision, step).sqrt()
+        step = step * (LONGEST / reach.clamp(min=LONGEST))[:, None]
+        enough = torch.zeros_like(length) if entropy else ENOUGH * (gradient * step).sum(-1)
         mean, chol, current, moved = _line_search(objective, mean, step, enough, chol, new_chol, current)
         # scoring converges linearly, slowly where residuals are large: a thousandth of an SD is a mode found
         converged = (length < 1e-3) & usable

@@ -126,14 +126,16 @@ def test_covariance_is_the_inverse_expected_information(error: str, tmp_path: Pa
         np.testing.assert_allclose(covariance, np.linalg.inv(information), rtol=2e-3, atol=1e-8)
 
 
-@pytest.mark.parametrize("start", [-1.0, 1.0])
-def test_far_starts_reach_the_same_modes(start: float, tmp_path: Path) -> None:
-    joint = build(tmp_path, "combined")
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("start", [-2.0, -1.0, 1.0, 2.0])
+def test_far_starts_reach_the_same_modes(error: str, start: float, tmp_path: Path) -> None:
+    """Proportional errors make walls there: log densities of minus 1e10 and less."""
+    joint = build(tmp_path, error)
     near, parameters = posterior(joint)
     far, _ = posterior(joint, start)
     value = [joint_density(joint, *parameters, p.mean[None])[0] for p in (near, far)]
     assert float((value[1] - value[0]).min()) > -1e-6
-    np.testing.assert_allclose(far.mean.numpy(), near.mean.numpy(), atol=1e-5)
+    np.testing.assert_allclose(far.mean.numpy(), near.mean.numpy(), atol=1e-4)
 
 
 def test_differential_equations_have_the_same_posteriors(tmp_path: Path) -> None:
