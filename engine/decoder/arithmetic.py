@@ -19,9 +19,11 @@ from ..ir.expression import (
     Call,
     Column,
     Compare,
+    Conditional,
     Eps,
     Eta,
     Expression,
+    Known,
     Logical,
     Negative,
     Not,
@@ -30,7 +32,7 @@ from ..ir.expression import (
     Time,
     Variable,
 )
-from ..ir.statement import Assign, If, Statement, assignments
+from ..ir.statement import Assign, If, Reject, Statement, While, assignments
 
 
 @dataclass
@@ -38,7 +40,8 @@ class Environment:
     """Values of everything an expression can name; all tensors broadcast to ``"draw id record"``.
 
     ``valid`` marks the elements whose value will be used (None: all), ``conditional`` tells whether a
-    conditional has had a part in that.
+    conditional has had a part in that. ``known`` holds what the run knows at a record, by quantity;
+    ``rejected`` marks the elements for which the model has declared its parameters unsuitable.
     """
 
     theta: Tensor
@@ -49,6 +52,8 @@ class Environment:
     time: Tensor | None = None
     valid: Tensor | None = None
     conditional: bool = False
+    known: dict[str, Tensor] = field(default_factory=dict)
+    rejected: Tensor | None = None
 
     def guard(self, value: Tensor, harmless: float = 1.0) -> Tensor:
         """Return ``value`` with ``harmless`` wherever it will not be used."""
@@ -56,6 +61,8 @@ class Environment:
 
 
 Evaluator = Callable[[Environment], Tensor]
+
+MAX_TURNS = 100_000  # of a loop, before it counts as endless
 
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs,
@@ -77,6 +84,7 @@ _GUARDED: dict[str, Callable[[Tensor], Tensor]] = {  # harmless at 1
     "sqrt": torch.sqrt,
     "tan": torch.tan,
     "gamln": torch.lgamma,
+    "digamma": torch.digamma,
     "lfac": lambda x: torch.lgamma(x + 1.0),
 }
 _OVERFLOWING: dict[str, Callable[[Tensor], Tensor]] = {  # harmless at 1; guarded in branches only, for speed
@@ -120,6 +128,10 @@ def compile_expression(node: Expression) -> Evaluator:
             return lambda env: env.amounts[compartment]
         case Time():
             return _time
+        case Known():
+            return _known(node)
+        case Conditional(condition, then, otherwise):
+            return _choice(condition, then, otherwise)
         case Negative(operand):
             inner = compile_expression(operand)
             return lambda env: -inner(env)
@@ -154,6 +166,33 @@ def _variable(name: str, node: Expression) -> Evaluator:
 def _time(env: Environment) -> Tensor:
     assert env.time is not None, "time stands only in differential equations"
     return env.time
+
+
+def _known(node: Known) -> Evaluator:
+    def evaluate(env: Environment) -> Tensor:
+        try:
+            return env.known[node.quantity]
+        except KeyError:
+            message = f"{node.quantity} is known to the compiled decoder only"
+            raise ModelFailure(message, node.span, hint="leave --solver at its default") from None
+
+    return evaluate
+
+
+def _choice(condition: Expression, then: Expression, otherwise: Expression) -> Evaluator:
+    test, first, second = (compile_expression(part) for part in (condition, then, otherwise))
+
+    def evaluate(env: Environment) -> Tensor:
+        holds, valid, conditional = test(env), env.valid, env.conditional
+        env.conditional = True
+        env.valid = holds if valid is None else valid & holds
+        chosen = first(env)
+        env.valid = ~holds if valid is None else valid & ~holds
+        rest = second(env)
+        env.valid, env.conditional = valid, conditional
+        return torch.where(holds, chosen, rest)
+
+    return evaluate
 
 
 def _binary(node: Binary) -> Evaluator:
@@ -212,11 +251,49 @@ Runner = Callable[[Environment], None]
 
 def compile_statements(statements: tuple[Statement, ...]) -> Runner:
     """Return a function that runs ``statements``, assigning into the environment's variables."""
-    steps = [_assign(s) if isinstance(s, Assign) else _conditional(s) for s in statements]
+    steps = [_statement(s) for s in statements]
 
     def run(env: Environment) -> None:
         for step in steps:
             step(env)
+
+    return run
+
+
+def _statement(statement: Statement) -> Runner:
+    match statement:
+        case Assign():
+            return _assign(statement)
+        case If():
+            return _conditional(statement)
+        case While():
+            return _loop(statement)
+        case Reject():
+            return _reject
+    raise ModelFailure("random numbers are drawn outside of a simulation", statement.span)
+
+
+def _reject(env: Environment) -> None:
+    here = torch.tensor(True) if env.valid is None else env.valid
+    env.rejected = here if env.rejected is None else env.rejected | here
+
+
+def _loop(statement: While) -> Runner:
+    condition, body = compile_expression(statement.condition), compile_statements(statement.body)
+    targets = sorted({a.target for a in assignments(statement.body)})
+
+    def run(env: Environment) -> None:
+        valid, conditional = env.valid, env.conditional
+        for _ in range(MAX_TURNS):
+            goes = condition(env) if valid is None else condition(env) & valid
+            if not bool(goes.any()):
+                return
+            before = dict(env.variables)
+            after = _branch(env, body, before, goes, valid)
+            env.valid, env.variables, env.conditional = valid, before, conditional
+            for target in targets:
+                env.variables[target] = torch.where(goes, after[target], before.get(target, _ZERO))
+        raise ModelFailure(f"a loop goes on for more than {MAX_TURNS} turns", statement.span)
 
     return run
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .expression import Eps, Eta, Theta
+from .expression import Eps, Eta, Theta, nodes
 from .model import Model
 from .parameter import CovarianceBlock
 from .span import Span
-from .statement import Statement, expressions
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,13 @@ def unused_parameters(model: Model) -> list[Finding]:
     thetas: set[int] = set()
     etas: set[int] = set()
     eps: set[int] = set()
-    for statement_list in _all_statements(model):
-        for node in expressions(statement_list):
-            if isinstance(node, Theta):
-                thetas.add(node.index)
-            elif isinstance(node, Eta):
-                etas.add(node.index)
-            elif isinstance(node, Eps):
-                eps.add(node.index)
+    for node in nodes((model.individual, model.dynamics, model.observation, model.mixture)):
+        if isinstance(node, Theta):
+            thetas.add(node.index)
+        elif isinstance(node, Eta):
+            etas.add(node.index)
+        elif isinstance(node, Eps):
+            eps.add(node.index)
     findings = [
         Finding(f"{theta.name} is not used", theta.span)
         for i, theta in enumerate(model.thetas, start=1)
@@ -81,13 +79,6 @@ def unused_parameters(model: Model) -> list[Finding]:
                 if i not in used
             ]
     return findings
-
-
-def _all_statements(model: Model) -> list[tuple[Statement, ...]]:
-    lists = [model.individual, model.observation.statements]
-    if model.dynamics is not None and hasattr(model.dynamics, "statements"):
-        lists.append(model.dynamics.statements)
-    return lists
 
 
 def _diagonal_fits(block: CovarianceBlock, i: int) -> bool:

@@ -21,7 +21,8 @@ class Compartment:
     All modifiers are evaluated from the individual model at the dose's record (scale: at the
     observation's). ``None`` means the neutral value (1 for bioavailability and scale, 0 for lag
     and initial amount); ``rate`` and ``duration`` serve doses whose record asks for a modelled
-    rate or duration.
+    rate or duration. A compartment that is ``initially_off`` holds nothing until a record turns it on.
+    An ``equilibrium`` compartment has no derivative: its amount solves an algebraic equation.
     """
 
     name: str
@@ -31,6 +32,22 @@ class Compartment:
     rate: Expression | None = None
     duration: Expression | None = None
     initial: Expression | None = None
+    initially_off: bool = False
+    can_be_off: bool = True
+    takes_doses: bool = True
+    equilibrium: bool = False
+
+
+@dataclass(frozen=True)
+class OutputCompartment:
+    """What has left the system since the compartment was turned on (urine, say); numbered after all others.
+
+    It is off until a record turns it on, unless ``initially_on``. ``fraction`` of what leaves arrives.
+    """
+
+    scale: Expression | None = None
+    fraction: Expression | None = None
+    initially_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,8 @@ class LinearDynamics:
     transfers: tuple[Transfer, ...]
     default_dose: int  # compartment (from 1)
     default_observation: int
+    output: OutputCompartment | None = None
+    model_times: tuple[Expression, ...] = ()
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
@@ -58,7 +77,10 @@ class OdeDynamics:
     """General differential equations.
 
     ``statements`` run with :class:`~.expression.Time`, :class:`~.expression.Amount` and all
-    individual variables in reach and assign every ``"DADT(n)"``.
+    individual variables in reach and assign every ``"DADT(n)"``, and ``"E(n)"`` (to become zero) for
+    equilibrium compartments. ``model_times`` are times of discontinuity that the individual model
+    computes; ``start`` is the time before which the system keeps its initial amounts (None: the subject's
+    first record).
     """
 
     compartments: tuple[Compartment, ...]
@@ -68,6 +90,9 @@ class OdeDynamics:
     relative_tolerance: float
     absolute_tolerance: float
     stiff: bool = False  # the user asked for a stiff solver
+    output: OutputCompartment | None = None
+    model_times: tuple[Expression, ...] = ()
+    start: Expression | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
 
 

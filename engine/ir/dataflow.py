@@ -7,12 +7,12 @@ dead (a column of a table, say) and has no part in the statistical model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from .expression import Eta, Expression, Theta, Variable, walk
+from .expression import Eta, Expression, Theta, Variable, nodes, walk
 from .model import Model
-from .statement import Assign, If, Statement, assignments, expressions
+from .statement import Assign, Statement, While, assignments, conditions, expressions, flatten
 
 
 @dataclass(frozen=True)
@@ -88,25 +88,28 @@ def dataflow(model: Model) -> Dataflow:
         if isinstance(statement, Assign):
             made = [Definition(statement.target, position, _uses(walk(statement.value), latest))]
         else:
-            made = _conditional(statement, position, latest)
+            made = _compound(statement, position, latest)
         for definition in made:
             latest[definition.target] = len(definitions)
             definitions.append(definition)
     if model.dynamics is None:
         sinks: Iterable[Expression] = (Variable(model.observation.response),)
     else:
-        sinks = [*_nodes(model.dynamics), *expressions(model.observation.statements)]
+        sinks = [*nodes(model.dynamics), *expressions(model.observation.statements)]
     return Dataflow(statements, tuple(definitions), _uses(sinks, latest))
 
 
-def _conditional(statement: If, position: int, latest: dict[str, int]) -> list[Definition]:
-    """Return a definition of each variable that ``statement`` assigns anywhere."""
+def _compound(statement: Statement, position: int, latest: dict[str, int]) -> list[Definition]:
+    """Return a definition of each variable that ``statement``, a conditional or loop, assigns anywhere."""
     made = list(assignments((statement,)))
     targets = dict.fromkeys(a.target for a in made)
-    conditions = _uses(_conditions((statement,)), latest)
+    inner = [node for part in flatten((statement,)) for c in conditions(part) for node in walk(c)]
+    guards = _uses(inner, latest)
+    looped = any(isinstance(part, While) for part in flatten((statement,)))
+    ruled = {n.name for n in inner if isinstance(n, Variable)} & targets.keys() if looped else set[str]()
     found = []
     for target in targets:
-        inside = {target}  # with the variables of the same conditional that go into it
+        inside = {target} | ruled  # with the variables of the same statement that go into it
         while True:
             nodes = [n for a in made if a.target in inside for n in walk(a.value)]
             more = {n.name for n in nodes if isinstance(n, Variable) and n.name in targets} - inside
@@ -114,18 +117,9 @@ def _conditional(statement: If, position: int, latest: dict[str, int]) -> list[D
                 break
             inside |= more
         earlier = frozenset(latest[t] for t in inside if t in latest)  # kept where no branch assigns
-        uses = conditions | _uses(nodes, latest) | Uses(definitions=earlier)
+        uses = guards | _uses(nodes, latest) | Uses(definitions=earlier)
         found.append(Definition(target, position, uses))
     return found
-
-
-def _conditions(statements: tuple[Statement, ...]) -> Iterator[Expression]:
-    for statement in statements:
-        if isinstance(statement, If):
-            for condition, body in statement.branches:
-                yield from walk(condition)
-                yield from _conditions(body)
-            yield from _conditions(statement.otherwise)
 
 
 def _uses(nodes: Iterable[Expression], latest: dict[str, int]) -> Uses:
@@ -138,14 +132,3 @@ def _uses(nodes: Iterable[Expression], latest: dict[str, int]) -> Uses:
         elif isinstance(node, Eta):
             etas.add(node.index)
     return Uses(frozenset(definitions), frozenset(thetas), frozenset(etas))
-
-
-def _nodes(part: object) -> list[Expression]:
-    """Return every expression node anywhere inside a frozen value of the IR."""
-    if isinstance(part, Expression):
-        return list(walk(part))
-    if isinstance(part, tuple):
-        return [node for item in part for node in _nodes(item)]
-    if is_dataclass(part):
-        return [node for f in fields(part) for node in _nodes(getattr(part, f.name))]
-    return []

@@ -24,6 +24,17 @@ Role = Literal[
     "dv",
     "mdv",
     "dvid",
+    "l1",
+    "l2",
+    "call",
+    "pcmt",
+    "cont",
+    "raw",
+    "marginal",
+    "repeat",
+    "date",
+    "cens",
+    "limit",
     "covariate",
     "dropped",
 ]
@@ -77,11 +88,18 @@ class RowSelection:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The data source: file as written, and its columns (dropped ones included, in file order)."""
+    """The data source: file as written, and its columns (dropped ones included, in file order).
+
+    ``interval_value`` says which record's data items rule the interval between two records: that at
+    its end (NONMEM) or that at its start (last observation carried forward).
+    ``options`` are choices of the source language on how the file reads, for its own reader.
+    """
 
     file: str
     columns: tuple[InputColumn, ...]
     rows: RowSelection = RowSelection()
+    interval_value: Literal["end", "start"] = "end"
+    options: tuple[tuple[str, str], ...] = ()
     span: Span | None = field(default=None, compare=False, repr=False)
     file_span: Span | None = field(default=None, compare=False, repr=False)
 

@@ -12,6 +12,7 @@ from .expression import (
     Call,
     Column,
     Compare,
+    Conditional,
     Expression,
     Logical,
     Negative,
@@ -54,6 +55,9 @@ def _value(node: Expression, columns: Mapping[str, Array]) -> Array:
         case Logical(logical, left, right):
             combine = np.logical_and if logical == "and" else np.logical_or
             return np.asarray(combine(_value(left, columns), _value(right, columns)), float)
+        case Conditional(condition, then, otherwise):
+            holds = _value(condition, columns) > 0
+            return np.asarray(np.where(holds, _value(then, columns), _value(otherwise, columns)))
         case Not(operand):
             return np.asarray(np.logical_not(_value(operand, columns)), float)
         case Call("min" | "max" as name, arguments):
@@ -68,6 +72,12 @@ def _log_gamma(x: Array) -> Array:
     from scipy.special import gammaln  # scipy is slow to import and hardly ever needed here
 
     return np.asarray(gammaln(x))
+
+
+def _digamma(x: Array) -> Array:
+    from scipy.special import digamma
+
+    return np.asarray(digamma(x))
 
 
 def _normal(x: Array) -> Array:
@@ -112,6 +122,7 @@ _FUNCTIONS: dict[str, Callable[..., Array]] = {
     "ceil": np.ceil,
     "mod": np.fmod,
     "gamln": _log_gamma,
+    "digamma": _digamma,
     "lfac": lambda x: _log_gamma(x + 1.0),
     "phi": _normal,
     "logit": lambda p: np.log(p / (1.0 - p)),

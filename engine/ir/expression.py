@@ -7,7 +7,7 @@ came from; places never count in equality.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Literal
 
 from .span import Span
@@ -74,6 +74,48 @@ class Time(Expression):
     """The running time inside a differential equation."""
 
 
+# quantity -> what it is. Those marked (i) have an index from 1.
+KNOWN: dict[str, str] = {
+    "newind": "0 at the first record of the data, 1 at the first of any other subject, else 2",
+    "icall": "why the model runs: 2 to estimate or predict, 4 to simulate, 5 and 6 for expectations",
+    "comact": "1 in the pass with eta = 0, 2 in the pass at the modes that fill tables, else 0",
+    "nirec": "number of the subject's records",
+    "ndrec": "number of the record within its subject, from 1",
+    "nindr": "number of the subject's records with an observation",
+    "nind": "number of the subject in the data, from 1",
+    "irep": "number of the replicate of a simulation, from 1",
+    "nrep": "number of replicates of a simulation",
+    "nprob": "number of the problem in its file, from 1",
+    "callfl": "0 at the record itself, 1 at an additional or lagged dose between records",
+    "mixnum": "the subpopulation being evaluated (i: none), from 1",
+    "mixest": "the subpopulation the subject most likely belongs to, from 1",
+    "mtime": "(i) the model time as last computed",
+    "mpast": "(i) 1 once the model time has passed, else 0",
+    "mnext": "(i) 1 in the interval that ends at the model time, else 0",
+    "dose_time": "time of the last dose given, lag and additional doses counted; 0 before the first",
+    "last_dose_time": "time of the last dose record, lag not counted; 0 before the first",
+    "last_dose_amount": "amount of the last dose record; 0 before the first",
+    "last_dose_duration": "length of the last infusion, 0 for a bolus and before the first",
+}
+
+
+@dataclass(frozen=True)
+class Known(Expression):
+    """Something the run knows at a record, one of :data:`KNOWN`."""
+
+    quantity: str
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Conditional(Expression):
+    """``then`` where ``condition`` holds, else ``otherwise``."""
+
+    condition: Expression
+    then: Expression
+    otherwise: Expression
+
+
 @dataclass(frozen=True)
 class Negative(Expression):
     """Arithmetic negation."""
@@ -119,6 +161,7 @@ FUNCTIONS: dict[str, int | None] = {
     "min": None,
     "max": None,
     "gamln": 1,  # log of the gamma function
+    "digamma": 1,  # derivative of gamln
     "lfac": 1,  # log of the factorial
     "phi": 1,  # normal distribution function
     "logit": 1,
@@ -171,6 +214,17 @@ def walk(node: Expression) -> Iterator[Expression]:
     yield node
     for child in children(node):
         yield from walk(child)
+
+
+def nodes(part: object) -> list[Expression]:
+    """Return every expression node anywhere inside a frozen value of the IR (a tuple, a statement...)."""
+    if isinstance(part, Expression):
+        return list(walk(part))
+    if isinstance(part, tuple):
+        return [node for item in part for node in nodes(item)]
+    if is_dataclass(part):
+        return [node for f in fields(part) for node in nodes(getattr(part, f.name))]
+    return []
 
 
 def transform(node: Expression, change: Callable[[Expression], Expression]) -> Expression:

@@ -40,7 +40,7 @@ from .expression import (
 from .linear_form import Form, Maybe
 from .model import Model
 from .span import Span
-from .statement import Assign, Statement, assignments
+from .statement import Assign, If, Statement, assignments
 
 Link = Literal["identity", "log", "logit"]
 TRANSFORMS: dict[str, Link] = {"theta": "identity", "log theta": "log", "logit theta": "logit"}
@@ -167,6 +167,9 @@ def _run(statements: tuple[Statement, ...], known: dict[str, Maybe], domain: lf.
     for statement in statements:
         if isinstance(statement, Assign):
             known[statement.target] = _form(statement.value, known, domain)
+            continue
+        if not isinstance(statement, If):
+            known.update({a.target: None for a in assignments((statement,))})
             continue
         rest: Expression | None = ONE  # 1 where no earlier condition held
         worlds: list[tuple[Expression, dict[str, Maybe]]] = []

@@ -13,9 +13,11 @@ from .expression import (
     Call,
     Column,
     Compare,
+    Conditional,
     Eps,
     Eta,
     Expression,
+    Known,
     Logical,
     Negative,
     Not,
@@ -26,7 +28,7 @@ from .expression import (
 )
 from .model import Model
 from .parameter import CovarianceBlock, ThetaParameter
-from .statement import Assign, Statement
+from .statement import Assign, Draw, Reject, Statement, While
 
 # Binding strength; the operand of a weaker operator needs parentheses.
 _OR, _AND, _NOT, _COMPARE, _SUM, _NEGATIVE, _TERM, _POWER, _ATOM = range(9)
@@ -40,7 +42,8 @@ def show(model: Model) -> str:
         ("inputs", _inputs(model.inputs)),
         ("parameters", [_theta(i, t) for i, t in enumerate(model.thetas, start=1)]),
         ("random effects", [*_blocks("omega", "eta", model.omega), *_blocks("sigma", "eps", model.sigma)]),
-        ("individual", _statements(model.individual)),
+        *([("priors", _priors(model))] if model.prior is not None else []),
+        ("individual", [*_individual(model), *_statements(model.individual)]),
         ("dynamics", _dynamics(model.dynamics)),
         ("observations", _observations(model)),
         ("outputs", _outputs(model)),
@@ -79,6 +82,10 @@ def _infix(node: Expression) -> tuple[str, int]:
             return f"amount({compartment})", _ATOM
         case Time():
             return "time", _ATOM
+        case Known(quantity, index):
+            return (f"{quantity}({index})" if index else quantity), _ATOM
+        case Conditional(condition, then, otherwise):
+            return f"({infix(then)} if {infix(condition)} else {infix(otherwise)})", _ATOM
         case Negative(operand):
             return f"-{_grouped(operand, _TERM)}", _NEGATIVE
         case Binary(operator, left, right):
@@ -123,6 +130,17 @@ def _statements(statements: tuple[Statement, ...]) -> list[str]:
         if isinstance(statement, Assign):
             lines.append(f"{statement.target} = {infix(statement.value)}")
             continue
+        if isinstance(statement, While):
+            lines.append(f"while {infix(statement.condition)}:")
+            lines += [f"  {line}" for line in _statements(statement.body)]
+            continue
+        if isinstance(statement, Reject):
+            lines.append(f"{'stop' if statement.fatal else 'reject'} {statement.code}")
+            continue
+        if isinstance(statement, Draw):
+            targets = f" {', '.join(statement.targets)}" if statement.targets else ""
+            lines.append(f"draw {statement.kind}{targets} from stream {statement.source}")
+            continue
         word = "if"
         for condition, body in statement.branches:
             lines.append(f"{word} {infix(condition)}:")
@@ -131,6 +149,16 @@ def _statements(statements: tuple[Statement, ...]) -> list[str]:
         if statement.otherwise:
             lines.append("else:")
             lines += [f"  {line}" for line in _statements(statement.otherwise)]
+    return lines
+
+
+def _individual(model: Model) -> list[str]:
+    lines = [] if model.individual_call == "record" else [f"run once per {model.individual_call}"]
+    if model.kept:
+        lines.append(f"kept from record to record: {', '.join(model.kept)}")
+    if model.mixture is not None:
+        lines.append(f"{model.mixture.n} subpopulations:")
+        lines += [f"  {line}" for line in _statements(model.mixture.statements)]
     return lines
 
 
@@ -207,9 +235,18 @@ def _dynamics(dynamics: Dynamics | None) -> list[str]:
             )
             if value is not None
         ]
+        modifiers += ["off at first"] * compartment.initially_off + ["equilibrium"] * compartment.equilibrium
         modifiers += ["doses by default"] * (i == dynamics.default_dose)
         modifiers += ["observed by default"] * (i == dynamics.default_observation)
         lines.append(f"compartment {i} {compartment.name}" + _listed(modifiers))
+    if (output := dynamics.output) is not None:
+        modifiers = [
+            f"{word} {infix(value)}"
+            for word, value in (("scale", output.scale), ("fraction", output.fraction))
+            if value is not None
+        ]
+        lines.append(f"compartment {len(dynamics.compartments) + 1} (output){_listed(modifiers)}")
+    lines += [f"model time {i}: {infix(t)}" for i, t in enumerate(dynamics.model_times, start=1)]
     if isinstance(dynamics, LinearDynamics):
         for transfer in dynamics.transfers:
             target = str(transfer.target) if transfer.target else "out"
@@ -217,8 +254,27 @@ def _dynamics(dynamics: Dynamics | None) -> list[str]:
         return lines
     stiff = ", stiff" if dynamics.stiff else ""
     tolerances = f"{dynamics.relative_tolerance:g}, absolute {dynamics.absolute_tolerance:g}"
-    lines.append(f"differential equations, tolerance {tolerances}{stiff}:")
+    start = "" if dynamics.start is None else f", from time {infix(dynamics.start)}"
+    lines.append(f"differential equations, tolerance {tolerances}{stiff}{start}:")
     return lines + [f"  {line}" for line in _statements(dynamics.statements)]
+
+
+def _priors(model: Model) -> list[str]:
+    prior = model.prior
+    if prior is None:
+        return []
+    if prior.transformed:
+        return [f"normal on the transformed parameters, from {prior.source or 'an earlier run'}"]
+    lines: list[str] = []
+    if prior.theta is not None:
+        means = ", ".join(_number(m) for m in prior.theta.mean)
+        lines += [f"theta normal with mean {means}", *_blocks("covariance", "theta", prior.theta.covariance)]
+    for name, effect, blocks in (("omega", "eta", prior.omega), ("sigma", "eps", prior.sigma)):
+        for block in blocks:
+            degrees = _number(block.degrees_of_freedom)
+            lines.append(f"{name} inverse Wishart with {degrees} degrees of freedom and mode")
+            lines += [f"  {line}" for line in _blocks(name, effect, (block.mode,))]
+    return lines
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -229,7 +285,12 @@ def _listed(words: Iterable[str]) -> str:
 def _observations(model: Model) -> list[str]:
     observation = model.observation
     prediction = observation.prediction
-    lines = [f"response: {observation.response}"]
+    kind = {"normal": "", "likelihood": " (likelihood)", "minus_two_ll": " (minus two log-likelihood)"}
+    lines = [f"response: {observation.response}{kind[observation.kind]}"]
+    if observation.flag is not None:
+        lines.append(f"kind: {observation.flag} (0 normal, 1 likelihood, 2 minus two log-likelihood)")
+    if observation.level is not None:
+        lines.append(f"eps shared within equal {observation.level}")
     if prediction is not None:
         lines.append(f"{prediction} = amount / scale in the observed compartment")
     return lines + _statements(observation.statements)
@@ -254,6 +315,9 @@ def _tasks(model: Model) -> list[str]:
     if model.covariance is not None:
         eigenvalues = ", eigenvalues" if model.covariance.print_eigenvalues else ""
         lines.append(f"covariance{eigenvalues}{_options(model.covariance.options)}")
+    if model.simulation is not None:
+        lines.append(f"simulation, {model.simulation.replicates} times{_options(model.simulation.options)}")
+    lines += [f"{task.name}{_options(task.options)}" for task in model.other_tasks]
     lines += [f"note: {notice.message}" for notice in model.notices]
     return lines
 

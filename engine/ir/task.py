@@ -67,5 +67,30 @@ class TableTask:
     rows: Literal["all", "first", "last", "first_last"] = "all"
     appended: bool = True
     format: str = "s1PE11.4"
+    column_formats: tuple[tuple[str, str], ...] = ()  # item -> its own format
+    options: tuple[tuple[str, str], ...] = ()  # SEED, ESAMPLE, VARCALC...: for items that need draws
     print_in_report: bool = True
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class SimulationTask:
+    """A request for simulated data: seeds, number of replicates and options as written."""
+
+    seeds: tuple[int, ...]
+    replicates: int = 1
+    only: bool = False
+    options: tuple[tuple[str, str], ...] = ()
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class OtherTask:
+    """A step of a legacy engine that is understood and not run by this one: asking for it is an error.
+
+    ``name`` is the step ("nonparametric", "design", "chain", "msfi", "etas"...).
+    """
+
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
     span: Span | None = field(default=None, compare=False, repr=False)

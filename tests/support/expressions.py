@@ -20,7 +20,7 @@ from elbomix.engine.ir.expression import (
     Number,
     Variable,
 )
-from elbomix.engine.ir.statement import Assign, If, Statement
+from elbomix.engine.ir.statement import Assign, If, Statement, assignments
 
 SMOOTH = ("exp", "log", "log10", "sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh")
 SMOOTH_TOO = ("phi", "logit", "invlogit")
@@ -86,12 +86,7 @@ def programs(
             )
             made = If(branches, body(draw(st.integers(0, 1))))
         statements.append(made)
-        for part in (
-            (made,)
-            if isinstance(made, Assign)
-            else (*(a for _, b in made.branches for a in b), *made.otherwise)
-        ):
-            assert isinstance(part, Assign)
+        for part in assignments((made,)):
             if part.target not in names:
                 names.append(part.target)
     known = [Variable(n) for n in names]

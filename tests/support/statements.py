@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from elbomix.engine.ir.evaluate import evaluate
 from elbomix.engine.ir.expression import Column, Eta, Expression, Number, Theta, Variable, transform
-from elbomix.engine.ir.statement import Assign, Statement
+from elbomix.engine.ir.statement import Assign, If, Statement
 
 Array = NDArray[np.float64]
 
@@ -43,6 +43,7 @@ def run(
                 old = assigned.get(statement.target, np.zeros(n))
                 assigned[statement.target] = np.where(where > 0, value(statement.value), old)
                 continue
+            assert isinstance(statement, If), "the interpreter knows assignments and conditionals"
             rest = where
             for condition, inner in statement.branches:
                 holds = value(condition)

@@ -1,0 +1,1 @@
+"""The compiled decoder: event loop, integrators and generated model functions in numba."""
