@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -86,6 +87,13 @@ def command() -> None:
     show_default=True,
     help="Hidden size of the encoder network.",
 )
+@click.option(
+    "--solver",
+    type=click.Choice(["compiled", "torchode"]),
+    default="compiled",
+    show_default=True,
+    help="What solves the model's equations; torchode is slower and knows fewer dosing forms.",
+)
 @click.option("--quiet", is_flag=True, help="No progress and no final table.")
 def fit(
     file: Path,
@@ -101,6 +109,7 @@ def fit(
     evaluate: bool,
     estimates_from: Path | None,
     hidden: int,
+    solver: Literal["compiled", "torchode"],
     quiet: bool,
 ) -> None:
     """Estimate the model in FILE and write the results into a folder.
@@ -129,6 +138,7 @@ def fit(
             seed=seed,
             threads=threads,
             hidden=hidden,
+            solver=solver,
             evaluate=evaluate,
             estimates_from=estimates_from,
         )
@@ -160,29 +170,32 @@ def check(file: Path, no_data: bool, show: str | None) -> None:
     Exit code 0: none; 2: problems.
     """
     from ..parsers.problem import ProblemError
-    from ..parsers.read import read_data, read_model
+    from ..parsers.read import read_data, read_models
 
     try:
-        model = read_model(file)
-        data = None if no_data else read_data(model)
+        models = read_models(file)
+        data = [None if no_data else read_data(model) for model in models]
     except ProblemError as error:
         click.echo(str(error))
         count = sum(p.severity == "error" for p in error.problems)
         click.echo(f"{file}: {count} problem{'s' if count != 1 else ''}")
         sys.exit(BAD_INPUT)
-    if show == "ir":
-        from ..engine.ir.show import show as show_model
+    for model, records in zip(models, data, strict=True):
+        if show == "ir":
+            from ..engine.ir.show import show as show_model
 
-        click.echo(show_model(model))
-    for notice in model.notices:
-        place = f"{notice.span}: " if notice.span is not None else ""
-        click.echo(f"{place}note: {notice.message}")
-    counts = (
-        f"{len(model.thetas)} thetas, {model.n_etas} etas, {model.n_eps} eps"
-        if data is None
-        else f"{data.n_subjects} subjects, {data.n_observations} observations, {data.n_records} records"
-    )
-    click.echo(f"{file}: no problems ({counts})")
+            click.echo(show_model(model))
+        for notice in model.notices:
+            place = f"{notice.span}: " if notice.span is not None else ""
+            click.echo(f"{place}note: {notice.message}")
+        counts = (
+            f"{len(model.thetas)} thetas, {model.n_etas} etas, {model.n_eps} eps"
+            if records is None
+            else f"{records.n_subjects} subjects, {records.n_observations} observations, "
+            f"{records.n_records} records"
+        )
+        which = f"$PROBLEM {model.problem} of {model.problems}, " if model.problems > 1 else ""
+        click.echo(f"{file}: {which}no problems ({counts})")
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from .covariates import match_pairs, parse_covariates, parse_names, parse_pairs
 from .output_folder import OutputFolder
 
 if TYPE_CHECKING:
+    from ..engine.decoder.compile import Solver
     from ..engine.estimate import Estimate
     from ..engine.fit import Effect, Fit, Iteration, Observer
 
@@ -44,6 +45,7 @@ class Job:
     seed: int
     threads: int
     hidden: int
+    solver: Solver
     evaluate: bool
 
 
@@ -76,6 +78,7 @@ def fit(
     seed: int = 1,
     threads: int = 1,
     hidden: int = 25,
+    solver: Solver = "compiled",
     evaluate: bool = False,
     estimates_from: str | Path | None = None,
     observer: Observer | None = None,
@@ -101,6 +104,8 @@ def fit(
         Folder for the files; None writes none.
     seed, threads, hidden
         Random seed, number of threads, hidden size of the encoder.
+    solver
+        What solves the model's equations: ``"compiled"`` code, or ``"torchode"``, slower and for fewer models.
     evaluate
         Evaluate at the initial estimates in place of estimating.
     estimates_from
@@ -126,6 +131,7 @@ def fit(
         seed=seed,
         threads=threads,
         hidden=hidden,
+        solver=solver,
         evaluate=evaluate,
         estimates_from=estimates_from,
     )
@@ -154,6 +160,7 @@ def prepare(
     seed: int = 1,
     threads: int = 1,
     hidden: int = 25,
+    solver: Solver = "compiled",
     evaluate: bool = False,
     estimates_from: str | Path | None = None,
 ) -> Job:
@@ -183,6 +190,7 @@ def prepare(
         seed=seed,
         threads=threads,
         hidden=hidden,
+        solver=solver,
         evaluate=only_evaluate,
     )
     _check_output(job)
@@ -206,7 +214,7 @@ def execute(job: Job, observer: Observer | None = None) -> Result:
         done = estimate(
             job.model,
             job.data,
-            VaeSettings(seed=job.seed, hidden=job.hidden, threads=job.threads),
+            VaeSettings(seed=job.seed, hidden=job.hidden, threads=job.threads, solver=job.solver),
             candidates=job.candidates,
             forced=job.forced,
             forbidden=job.forbidden,

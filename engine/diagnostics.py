@@ -14,6 +14,7 @@ from .failure import ModelFailure
 from .fit import Individuals, Shrinkage
 from .ir.model import Model
 from .ir.statement import assignments
+from .ir.task import labelled
 from .objective.joint import Joint
 from .objective.linearised import expand, weighted
 
@@ -27,7 +28,8 @@ def check_tables(model: Model) -> None:
         variables.add(model.observation.prediction.upper())
     etas = {f"ETA{k + 1}" for k in range(model.n_etas)}
     for table in model.tables:
-        for item in table.items:
+        for asked in table.items:
+            item = labelled(asked)[1]
             known = item.upper() in variables | etas | set(RESIDUALS) or model.inputs.resolve(item)
             if not known:
                 message = f"the table item {item} is not supported yet, or no such variable exists"

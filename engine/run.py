@@ -22,6 +22,7 @@ from .methods.vae import Trained, VaeSettings, VariationalAutoencoder, train
 from .objective.joint import Joint
 from .objective.sampling import MarginalLikelihood
 from .parameterisation import Parameterisation
+from .refusal import refuse
 from .result import assemble
 from .selection.choice import check, choose, report
 from .selection.neighbourhood import Support
@@ -81,9 +82,10 @@ class _Run:
         self.candidates, self.observer = candidates, observer
         self.warnings: list[str] = []
         self.history: list[Iteration] = []
+        refuse(model)
         check_tables(model)
         self.model = add_effects(model, candidates) if candidates else model
-        self.joint = Joint(self.model, data, settings.threads)
+        self.joint = Joint(self.model, data, settings.threads, settings.solver)
         if self.joint.n_active == 0:
             raise ModelFailure("the model has no random effects with non-zero variance", hint="add $OMEGA")
         for effect in candidates:
@@ -163,7 +165,7 @@ class _Run:
             chosen = np.flatnonzero(support)
             kept = np.append(np.arange(n), n + chosen)
             model = add_effects(self.base, [self.candidates[j] for j in chosen])
-            joint = Joint(model, self.data, self.settings.threads)
+            joint = Joint(model, self.data, self.settings.threads, self.settings.solver)
             finished = self._refine(joint, replace(full, theta=full.theta[kept]), centre, kept)
             checked = check(
                 self.joint,

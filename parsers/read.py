@@ -6,6 +6,9 @@ from pathlib import Path
 
 from ..engine.ir.dataset import DataSet
 from ..engine.ir.model import Model
+from .mlxtran.data import read_records as read_monolix_records
+from .mlxtran.lower import is_project
+from .mlxtran.lower import lower as lower_project
 from .nmtran.data import read_records
 from .nmtran.lower import lower
 from .problem import Problem, ProblemError
@@ -13,7 +16,18 @@ from .source import Source, read_source
 
 
 def read_model(path: str | Path) -> Model:
-    """Read the control stream at ``path``.
+    """Read the control stream at ``path``: the model of its first problem.
+
+    Raises
+    ------
+    ProblemError
+        With every problem found, the unreadable file included.
+    """
+    return read_models(path)[0]
+
+
+def read_models(path: str | Path) -> tuple[Model, ...]:
+    """Read the control stream at ``path``: the models of all its problems, in order.
 
     Raises
     ------
@@ -24,18 +38,29 @@ def read_model(path: str | Path) -> Model:
         source = read_source(path)
     except OSError as error:
         raise ProblemError([Problem(f"cannot read {path}: {_reason(error)}", None)]) from None
-    return lower(source)
+    return _lower(source)
 
 
 def parse_model(text: str, path: str = "model.ctl") -> Model:
-    """Return the model of a control stream given as text; ``path`` is its name in messages.
+    """Return the first model of a control stream given as text; ``path`` is its name in messages.
 
     Raises
     ------
     ProblemError
         With every problem found.
     """
-    return lower(Source(path, text))
+    return parse_models(text, path)[0]
+
+
+def parse_models(text: str, path: str = "model.ctl") -> tuple[Model, ...]:
+    """Return the models of all problems of a control stream given as text.
+
+    Raises
+    ------
+    ProblemError
+        With every problem found.
+    """
+    return _lower(Source(path, text))
 
 
 def read_data(model: Model, file: str | Path | None = None) -> DataSet:
@@ -59,7 +84,11 @@ def read_data(model: Model, file: str | Path | None = None) -> DataSet:
             "a relative path starts at the control stream's folder",
         )
         raise ProblemError([problem], {model.path: model.source}) from None
-    return read_records(model, source)
+    return (read_monolix_records if model.language == "mlxtran" else read_records)(model, source)
+
+
+def _lower(source: Source) -> tuple[Model, ...]:
+    return (lower_project(source),) if is_project(source) else lower(source)
 
 
 def _reason(error: OSError) -> str:

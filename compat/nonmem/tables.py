@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...engine.fit import Fit
 from ...engine.ir.model import Model
-from ...engine.ir.task import TableTask
+from ...engine.ir.task import TableTask, labelled
 from ...parsers.problem import Problem
 from ..files import write_whole
 from .numbers import FieldFormat, parse_format
@@ -57,7 +57,7 @@ def table_text(fit: Fit, task: TableTask, number: int) -> str:
     """
     form = parse_format(task.format)
     items = [*task.items, *(APPENDED if task.appended else ())]
-    columns = [_column(fit.table, item) for item in items]
+    columns = [_column(fit.table, labelled(item)[1]) for item in items]
     kept = _rows(task, fit.data.subject)
     values = np.column_stack(columns)[kept] if columns else np.zeros((len(kept), 0))
     lines = list(_lines(task, number, items, values, form))
@@ -72,7 +72,7 @@ def _lines(
     if task.title:
         header.append(f"TABLE NO.{number:3d}")
     if task.labels:
-        header.append(form.row([form.label(item[:_LONGEST_LABEL]) for item in items]))
+        header.append(form.row([form.label(labelled(item)[0][:_LONGEST_LABEL]) for item in items]))
     for k, row in enumerate(values):
         if (k == 0 and task.headers != "none") or (k % _RECORDS_PER_HEADER == 0 and task.headers == "repeat"):
             yield from header

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..ir.dataset import DataSet
@@ -19,13 +21,18 @@ class Batch:
     """What a decoder needs of the data, for some or all subjects.
 
     ``columns`` maps data items to ``"id record"`` tensors, or ``"id 1"`` where the item is constant
-    within every subject of the whole data set. ``dv`` is zero where ``observed`` is false.
+    within every subject of the whole data set; ``known`` does the same for what the run knows of a record
+    (:data:`~..ir.expression.KNOWN`). ``dv`` is zero where ``observed`` is false. The batch holds the
+    subjects ``chosen`` of ``data``.
     """
 
     columns: dict[str, Tensor]
+    known: dict[str, Tensor]
     dv: Float[Tensor, "id record"]
     observed: Bool[Tensor, "id record"]
     events: EventTable
+    data: DataSet
+    chosen: slice
 
     @property
     def n_subjects(self) -> int:
@@ -41,7 +48,10 @@ class Batch:
         """Return the batch of some subjects."""
         events = EventTable(**{k: v[index] for k, v in vars(self.events).items()})
         columns = {k: v[index] for k, v in self.columns.items()}
-        return Batch(columns, self.dv[index], self.observed[index], events)
+        known = {k: v if v.ndim == 0 else v[index] for k, v in self.known.items()}
+        first, stop, _ = index.indices(self.n_subjects)
+        chosen = slice(self.chosen.start + first, self.chosen.start + stop)
+        return Batch(columns, known, self.dv[index], self.observed[index], events, self.data, chosen)
 
 
 def build_batch(model: Model, data: DataSet) -> Batch:
@@ -59,7 +69,30 @@ def build_batch(model: Model, data: DataSet) -> Batch:
     observed = torch.from_numpy(events.observed)
     name = _dv_name(model)
     dv = torch.from_numpy(np.where(events.observed, data.values[name][filled], 0.0))
-    return Batch(columns, dv, observed, events)
+    return Batch(columns, _known(model, events), dv, observed, events, data, slice(0, data.n_subjects))
+
+
+def _known(model: Model, events: EventTable) -> dict[str, Tensor]:
+    """Return what does not depend on parameters; the rest only the event loop knows."""
+    inside = events.row >= 0
+    n_subjects, n_records = events.row.shape
+    newind = np.full((n_subjects, n_records), 2.0)
+    newind[:, 0] = 1.0
+    newind[0, 0] = 0.0
+
+    def by_subject(values: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(values, dtype=float)[:, None]
+
+    arrays = {
+        "newind": newind,
+        "nirec": by_subject(inside.sum(1)),
+        "ndrec": np.arange(1.0, n_records + 1.0)[None, :].repeat(n_subjects, 0),
+        "nindr": by_subject(events.observed.sum(1)),
+        "nind": by_subject(np.arange(1, n_subjects + 1)),
+    }
+    known = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    constant = {"icall": 2, "comact": 0, "irep": 1, "nrep": 1, "nprob": model.problem, "callfl": 0}
+    return known | {name: torch.tensor(float(value)) for name, value in constant.items()}
 
 
 def _dv_name(model: Model) -> str:

@@ -78,7 +78,7 @@ def _fail(data: DataSet, row: int, message: str, hint: str = "") -> ModelFailure
 def build_events(model: Model, data: DataSet) -> EventTable:
     """Return the event table of ``data`` under ``model``.
 
-    Raises :class:`ModelFailure` at the data line for events the engine does not have.
+    It serves the torch decoders; what they do not know is left out: see :func:`beyond_torch`.
     """
     event = data.event
     counts = np.bincount(data.subject, minlength=data.n_subjects)
@@ -91,7 +91,6 @@ def build_events(model: Model, data: DataSet) -> EventTable:
     filled = np.where(row >= 0, row, last[:, None])
 
     evid = event["EVID"].astype(np.int64)
-    _check_events(model, data, evid)
     reset = np.isin(evid, (3, 4)).astype(np.int64)
     running = np.cumsum(reset)
     before = np.concatenate([[0], running])[starts]
@@ -117,7 +116,7 @@ def build_events(model: Model, data: DataSet) -> EventTable:
 
     compartment = event["CMT"].astype(np.int64)
     default = model.dynamics.default_dose if model.dynamics is not None else 0
-    into = np.where(compartment[source] == 0, default, compartment[source])
+    into = np.where(compartment[source] <= 0, default, compartment[source])
     return EventTable(
         row=row,
         time=event["TIME"][filled],
@@ -136,31 +135,24 @@ def build_events(model: Model, data: DataSet) -> EventTable:
     )
 
 
-def _check_events(model: Model, data: DataSet, evid: Integers) -> None:
+def beyond_torch(model: Model, data: DataSet) -> ModelFailure | None:
+    """Return why the torch decoders cannot serve these events, None where they can.
+
+    Steady states, compartments turned off, output compartments and model times need the event loop.
+    """
     event = data.event
-    for bad, message, hint in (
+    dosed = np.isin(event["EVID"], (1, 4))
+    n = len(model.dynamics.compartments) if model.dynamics is not None else 0
+    for bad, message in (
+        (dosed & (event["SS"] != 0), "steady-state doses (SS)"),
+        (event["CMT"] < 0, "compartments turned off (negative CMT)"),
+        ((event["CMT"] > n) & (n > 0), "an output compartment"),
         (
-            (evid == 1) & (event["SS"] != 0),
-            "steady-state doses (SS) are not supported yet",
-            "give the doses themselves",
-        ),
-        (
-            (evid == 4) & (event["SS"] != 0),
-            "steady-state doses (SS) are not supported yet",
-            "give the doses themselves",
-        ),
-        (event["CMT"] < 0, "turning a compartment off (negative CMT) is not supported yet", ""),
-        (
-            (event["ADDL"] > 0) & (event["II"] <= 0) & np.isin(evid, (1, 4)),
-            "additional doses (ADDL) need a positive interval (II)",
-            "",
+            dosed & (event["ADDL"] > 0) & (event["II"] <= 0),
+            "additional doses (ADDL) without an interval (II)",
         ),
     ):
         if bad.any():
-            raise _fail(data, int(np.flatnonzero(bad)[0]), message, hint)
-    if model.dynamics is not None:
-        n = len(model.dynamics.compartments)
-        beyond = event["CMT"] > n
-        if beyond.any():
-            first = int(np.flatnonzero(beyond)[0])
-            raise _fail(data, first, f"compartment {event['CMT'][first]:g} of a model with {n}")
+            hint = "leave --solver at its default"
+            return _fail(data, int(np.flatnonzero(bad)[0]), f"this solver does not know {message}", hint)
+    return None

@@ -168,12 +168,19 @@ def _time(env: Environment) -> Tensor:
     return env.time
 
 
+def known_key(node: Known) -> str:
+    """Return the name under which an environment holds ``node``."""
+    return f"{node.quantity}({node.index})" if node.index else node.quantity
+
+
 def _known(node: Known) -> Evaluator:
+    key = known_key(node)
+
     def evaluate(env: Environment) -> Tensor:
         try:
-            return env.known[node.quantity]
+            return env.known[key]
         except KeyError:
-            message = f"{node.quantity} is known to the compiled decoder only"
+            message = f"{key} is known to the compiled decoder only"
             raise ModelFailure(message, node.span, hint="leave --solver at its default") from None
 
     return evaluate

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..failure import ModelFailure
 from ..ir.compartment import LinearDynamics
 from .arithmetic import Environment, compile_expression
 from .doses import DoseModifiers, Doses
@@ -52,13 +51,12 @@ class OneCompartment:
     """Amounts of a one-compartment model, with or without a first-order depot."""
 
     def __init__(self, dynamics: LinearDynamics, batch: Batch) -> None:
-        self._span = dynamics.span
-        self.central, self.depot = _shape(dynamics)
+        shape = _shape(dynamics)
+        assert shape is not None, "ask solves() first"
+        self.central, self.depot = shape
         rates = {(t.source, t.target): compile_expression(t.rate) for t in dynamics.transfers}
         self._elimination = rates[(self.central, 0)]
         self._absorption = None if self.depot is None else rates[(self.depot, self.central)]
-        if any(c.initial is not None for c in dynamics.compartments):
-            raise ModelFailure("initial amounts need differential equations", dynamics.span, "use $DES")
         self.doses = DoseModifiers(dynamics, batch)
         events = batch.events
         self._time = torch.from_numpy(events.time)
@@ -75,8 +73,8 @@ class OneCompartment:
 
     def __call__(self, env: Environment, wanted: set[int]) -> dict[int, Float[Tensor, "draw id record"]]:
         """Return the amounts in the compartments ``wanted`` at every record."""
-        elimination = self._constant(env, self._elimination(env))
-        absorption = None if self._absorption is None else self._constant(env, self._absorption(env))
+        elimination = self._elimination(env)[..., None]
+        absorption = None if self._absorption is None else self._absorption(env)[..., None]
         doses = self.doses(env)
         since, acts = self._since(doses)
         amounts: dict[int, Tensor] = {}
@@ -87,6 +85,11 @@ class OneCompartment:
             given = self._given(doses, acts, self._into_depot)
             amounts[self.depot] = self._decaying(doses, since, given, absorption).sum(-1)
         return amounts
+
+    def varies(self, env: Environment) -> bool:
+        """Return whether a rate constant changes within a subject, which the formulas do not allow."""
+        rates = [self._elimination(env)] + ([] if self._absorption is None else [self._absorption(env)])
+        return any(rate.ndim > 0 and rate.shape[-1] > 1 for rate in rates)
 
     def _central(
         self, doses: Doses, since: Tensor, acts: Tensor, elimination: Tensor, absorption: Tensor | None
@@ -137,18 +140,16 @@ class OneCompartment:
             bolus = torch.where(positive, infused / torch.where(positive, duration, 1.0), bolus)
         return absorption * bolus
 
-    def _constant(self, env: Environment, rate: Tensor) -> Tensor:
-        if rate.ndim > 0 and rate.shape[-1] > 1:
-            raise ModelFailure(
-                "rate constants that change within a subject are not supported in closed form yet",
-                self._span,
-                hint="write the model with $DES, or use covariates that are constant within subjects",
-            )
-        return rate[..., None]
+
+def solves(dynamics: LinearDynamics) -> bool:
+    """Return whether the formulas here solve ``dynamics``: one compartment, with or without absorption."""
+    plain = not dynamics.model_times and dynamics.output is None
+    parts = dynamics.compartments
+    return plain and _shape(dynamics) is not None and not any(c.initial or c.initially_off for c in parts)
 
 
-def _shape(dynamics: LinearDynamics) -> tuple[int, int | None]:
-    """Return the central compartment and the depot of a one-compartment graph."""
+def _shape(dynamics: LinearDynamics) -> tuple[int, int | None] | None:
+    """Return the central compartment and the depot of a one-compartment graph, None for any other."""
     graph = {(t.source, t.target) for t in dynamics.transfers}
     n = len(dynamics.compartments)
     for central in range(1, n + 1):
@@ -157,8 +158,4 @@ def _shape(dynamics: LinearDynamics) -> tuple[int, int | None]:
             return central, None
         if n == 2 and graph == {(central, 0), (others[0], central)}:
             return central, others[0]
-    raise ModelFailure(
-        "no closed form yet for this compartment model (one compartment with or without absorption has)",
-        dynamics.span,
-        hint="write it with $DES",
-    )
+    return None

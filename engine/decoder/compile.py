@@ -6,26 +6,34 @@ amounts (together :class:`Structure`), observation model (:class:`Prediction`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..data.batch import Batch
+from ..data.events import beyond_torch
 from ..failure import ModelFailure
-from ..ir.compartment import LinearDynamics, OdeDynamics
+from ..ir.compartment import LinearDynamics
 from ..ir.derivative import derivative_name, differentiate
-from ..ir.expression import Amount, Eps, Variable
+from ..ir.expression import Amount, Eps, Known, Variable
 from ..ir.model import Model
-from ..ir.statement import expressions
-from .arithmetic import Environment, compile_expression, compile_statements
-from .closed_form import OneCompartment
+from ..ir.statement import assignments, expressions
+from ..kernel.specialise import specialise
+from .arithmetic import Environment, compile_statements
+from .closed_form import OneCompartment, solves
+from .observed import PREDICTION, ObservedAmounts
+from .recursion import run_by_record
 
 if TYPE_CHECKING:
-    from .ode import OrdinaryDifferentialEquations
+    from .compiled import CompiledAmounts
+
+Solver = Literal["compiled", "torchode"]
+MAX_SUPERPOSED = 40  # doses of a subject up to which torch superposes them as quickly as events are followed
+# what the torch statements know of a record without the event loop
+_STATIC = {"newind", "icall", "comact", "nirec", "ndrec", "nindr", "nind", "irep", "nrep", "nprob", "callfl"}
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,12 @@ class Structure:
         """Return the same values cut from the graph."""
         env = self.env
         return Structure(
-            Environment(
-                env.theta.detach(),
-                [e.detach() for e in env.eta],
-                env.columns,
-                {k: v.detach() for k, v in env.variables.items()},
-                {k: v.detach() for k, v in env.amounts.items()},
+            replace(
+                env,
+                theta=env.theta.detach(),
+                eta=[e.detach() for e in env.eta],
+                variables={k: v.detach() for k, v in env.variables.items()},
+                amounts={k: v.detach() for k, v in env.amounts.items()},
             )
         )
 
@@ -63,58 +71,87 @@ class Prediction:
 
 
 class Decoder:
-    """A model compiled for the subjects of one batch."""
+    """A model compiled for the subjects of one batch.
 
-    def __init__(self, model: Model, batch: Batch) -> None:
+    ``solver`` ``"compiled"`` moves amounts by the compiled event loop, or by torch formulas where these are
+    quicker; ``"torchode"`` by torch alone.
+    """
+
+    def __init__(self, model: Model, batch: Batch, solver: Solver = "compiled") -> None:
         self.model, self.batch = model, batch
-        self._individual = compile_statements(model.individual)
-        statements = model.observation.statements
+        ready = specialise(model)
+        statements = ready.observation.statements
         try:
             for k in range(1, model.n_eps + 1):
                 statements = differentiate(statements, Eps(k), f"EPS{k}")
         except NotImplementedError as error:
             raise ModelFailure(f"the residual error model needs {error}", model.observation.span) from error
         self._observation = compile_statements(statements)
-        self._wanted = {
-            node.compartment for node in expressions(model.observation.statements) if isinstance(node, Amount)
-        }
-        self._dynamics: OneCompartment | OrdinaryDifferentialEquations | None = None
-        if isinstance(model.dynamics, LinearDynamics):
-            self._dynamics = OneCompartment(model.dynamics, batch)
-        elif isinstance(model.dynamics, OdeDynamics):
-            from .ode import OrdinaryDifferentialEquations  # torchode is slow to import
+        targets = {a.target for a in assignments(statements)}
+        self._kept = tuple(name for name in model.kept if name in targets)
+        self._individual = compile_statements(ready.individual)
+        self._amounts: ObservedAmounts | CompiledAmounts | None = None
+        if model.dynamics is not None:
+            self._amounts = self._solver(ready, solver)
 
-            self._dynamics = OrdinaryDifferentialEquations(model.dynamics, batch)
-        if self._dynamics is not None:
-            self._observed_compartment()
+    def _solver(self, ready: Model, solver: Solver) -> ObservedAmounts | CompiledAmounts:
+        """Return what moves the amounts of the specialised model."""
+        batch, dynamics, written = self.batch, ready.dynamics, self.model.dynamics
+        assert dynamics is not None and written is not None
+        observed = expressions(ready.observation.statements)
+        read = {n.compartment for n in observed if isinstance(n, Amount)}
+        limits = beyond_torch(ready, batch.data)
+        if solver == "torchode" and limits is not None:
+            raise limits
+        inside = needs_event_loop(ready)
+        if limits is None and isinstance(dynamics, LinearDynamics) and solves(dynamics):
+            few = batch.events.dose_time.shape[1] <= MAX_SUPERPOSED
+            if (few or solver == "torchode") and not inside:
+                closed = OneCompartment(dynamics, batch)
+                if not closed.varies(self._typical()):
+                    return ObservedAmounts(closed, dynamics, batch, read, 2)
+        if solver == "torchode":
+            from .ode import OrdinaryDifferentialEquations, as_equations  # torchode is slow to import
 
-    def _observed_compartment(self) -> None:
-        """Find the compartment whose scaled amount is the prediction at each record."""
-        dynamics, events = self.model.dynamics, self.batch.events
-        assert dynamics is not None
-        at_dose = np.isin(events.evid, (1, 4)) | (events.compartment == 0)
-        where = np.where(at_dose, dynamics.default_observation, events.compartment)
-        self._outputs = sorted(set(where.ravel().tolist()))
-        self._output_mask = {c: torch.from_numpy(where == c) for c in self._outputs}
-        self._scales = {
-            c: None if (s := dynamics.compartments[c - 1].scale) is None else compile_expression(s)
-            for c in self._outputs
-        }
-        self._wanted |= set(self._outputs)
+            if inside is not None:
+                raise ModelFailure(f"this solver does not know {inside}", dynamics.span)
+            equations = as_equations(written)
+            return ObservedAmounts(
+                OrdinaryDifferentialEquations(equations, batch), dynamics, batch, read, order=1
+            )
+        from .compiled import CompiledAmounts  # so is numba
+
+        return CompiledAmounts(ready, batch, individual_inside=inside is not None)
+
+    def _typical(self) -> Environment:
+        """Return the individual variables of typical subjects at the initial estimates."""
+        theta = torch.tensor([t.initial for t in self.model.thetas], dtype=torch.float64)
+        env = self._environment(theta, torch.zeros(1, 1, self.model.n_etas, dtype=torch.float64))
+        self._individual(env)
+        return env
+
+    def _environment(self, theta: Tensor, eta: Tensor) -> Environment:
+        etas = [eta[..., k : k + 1] for k in range(eta.shape[-1])]
+        return Environment(theta, etas, self.batch.columns, known=self.batch.known)
+
+    @property
+    def derivatives(self) -> int:
+        """Order to which results can be differentiated: 1 through solvers, 2 through formulas."""
+        return 2 if self._amounts is None else self._amounts.derivatives
 
     @property
     def elements_per_draw(self) -> int:
         """Size of the largest intermediate for one draw of all subjects: what chunking counts."""
         doses = max(self.batch.events.dose_time.shape[1], 1)
-        linear = isinstance(self._dynamics, OneCompartment)
-        return self.batch.n_subjects * self.batch.n_records * (doses if linear else 4)
+        return self.batch.n_subjects * self.batch.n_records * (doses if self.derivatives == 2 else 4)
 
     def structure(self, theta: Float[Tensor, " theta"], eta: Float[Tensor, "draw id eta"]) -> Structure:
         """Return individual variables and amounts at every record."""
-        env = Environment(theta, [eta[..., k : k + 1] for k in range(eta.shape[-1])], self.batch.columns)
-        self._individual(env)
-        if self._dynamics is not None:
-            env.amounts = self._dynamics(env, self._wanted)
+        env = self._environment(theta, eta)
+        if self._amounts is None or not self._amounts.individual_inside:
+            self._individual(env)
+        if self._amounts is not None:
+            self._amounts(env)
         return Structure(env)
 
     def observe(
@@ -126,15 +163,20 @@ class Decoder:
     ) -> Prediction:
         """Return predictions and residual variances; outside observations they may be anything.
 
-        With ``all_records`` they are meant at every record (for tables).
+        With ``all_records`` they are meant at every record (for tables). Where the model rejects its
+        parameters the mean is NaN.
         """
         base = structure.env
-        env = Environment(theta, base.eta, base.columns, dict(base.variables), base.amounts)
+        env = replace(base, theta=theta, variables=dict(base.variables))
         env.valid = None if all_records else self.batch.observed
         name = self.model.observation.prediction
-        if name is not None and self._dynamics is not None:
-            env.variables[name] = self._scaled(env)
-        self._observation(env)
+        if name is not None and self._amounts is not None:
+            env.variables[name] = base.amounts[PREDICTION]
+        if self._kept:
+            env.valid = None  # what a record keeps may come from any record
+            run_by_record(self._observation, env, self._kept, self.batch.n_records)
+        else:
+            self._observation(env)
         mean = env.variables[self.model.observation.response]
         zero = torch.zeros((), dtype=mean.dtype)
         response = self.model.observation.response
@@ -148,23 +190,29 @@ class Decoder:
                 variance = variance + 2.0 * a * slopes[m] * sigma[k, m]
         draws = base.eta[0].shape[0] if base.eta else 1
         shape = (draws, self.batch.n_subjects, self.batch.n_records)
+        if env.rejected is not None:
+            mean = torch.where(env.rejected, torch.nan, mean)
         return Prediction(mean.expand(shape), slopes, variance.expand(shape), env.variables)
 
     def predict(self, theta: Tensor, eta: Tensor, sigma: Tensor) -> Prediction:
         """Return :meth:`observe` of :meth:`structure`."""
         return self.observe(self.structure(theta, eta), theta, sigma)
 
-    def _scaled(self, env: Environment) -> Tensor:
-        value: Tensor | None = None
-        for c in self._outputs:
-            scale = self._scales[c]
-            own = env.amounts[c] if scale is None else env.amounts[c] / scale(env)
-            value = own if value is None else torch.where(self._output_mask[c], own, value)
-        assert value is not None
-        return value
-
 
 def model_variables(model: Model) -> set[str]:
     """Return the names of all variables the model's statements use."""
     nodes = [*expressions(model.individual), *expressions(model.observation.statements)]
     return {n.name for n in nodes if isinstance(n, Variable)}
+
+
+def needs_event_loop(model: Model) -> str | None:
+    """Return what of the individual model only the event loop can follow, None where torch can."""
+    if model.individual_call == "dose":
+        return "individual parameters that are computed anew at additional doses"
+    nodes = [*expressions(model.individual), *expressions(model.observation.statements)]
+    dynamic = next((n for n in nodes if isinstance(n, Known) and n.quantity not in _STATIC), None)
+    if dynamic is not None:
+        return f"{dynamic.quantity}, which depends on events"
+    targets = {a.target for a in assignments(model.individual)}
+    kept = next((name for name in model.kept if name in targets), None)
+    return None if kept is None else f"{kept}, whose value is kept from record to record"

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from ..failure import ModelFailure
-from ..ir.compartment import OdeDynamics
-from ..ir.expression import Column, Eta, Variable
-from ..ir.statement import expressions
+from ..ir.compartment import Dynamics, OdeDynamics
+from ..ir.derivative import ZERO, add, subtract
+from ..ir.expression import Amount, Binary, Column, Eta, Expression, Variable
+from ..ir.statement import Assign, expressions
 from .arithmetic import Environment, compile_expression, compile_statements
 from .doses import DoseModifiers
 from .segments import Segments, build_segments
@@ -30,6 +31,14 @@ class OrdinaryDifferentialEquations:
     """Compiled right-hand side, initial amounts and segments of an ODE model for one batch."""
 
     def __init__(self, dynamics: OdeDynamics, batch: Batch) -> None:
+        unusual = next((c for c in dynamics.compartments if c.equilibrium or c.initially_off), None)
+        if unusual is not None or dynamics.start is not None:
+            what = (
+                "a start time"
+                if unusual is None
+                else f"equilibrium or switched compartments ({unusual.name})"
+            )
+            raise ModelFailure(f"this solver does not know {what}", dynamics.span)
         self._dynamics = dynamics
         self._n = len(dynamics.compartments)
         self._run = compile_statements(dynamics.statements)
@@ -159,6 +168,27 @@ class OrdinaryDifferentialEquations:
         local.columns = {c: flat(env.columns[c]) for c in self._columns}
         local.variables = {v: flat(env.variables[v]) for v in self._variables if v in env.variables}
         return local
+
+
+def as_equations(dynamics: Dynamics) -> OdeDynamics:
+    """Return ``dynamics`` as differential equations: a linear system becomes its mass balance."""
+    if isinstance(dynamics, OdeDynamics):
+        return dynamics
+    change: dict[int, Expression] = {i: ZERO for i in range(1, len(dynamics.compartments) + 1)}
+    for transfer in dynamics.transfers:
+        flow = Binary("*", transfer.rate, Amount(transfer.source))
+        change[transfer.source] = subtract(change[transfer.source], flow)
+        if transfer.target:
+            change[transfer.target] = add(change[transfer.target], flow)
+    return OdeDynamics(
+        dynamics.compartments,
+        tuple(Assign(f"DADT({i})", slope) for i, slope in change.items()),
+        dynamics.default_dose,
+        dynamics.default_observation,
+        relative_tolerance=1e-9,
+        absolute_tolerance=1e-12,
+        span=dynamics.span,
+    )
 
 
 def _varies(value: Tensor) -> bool:

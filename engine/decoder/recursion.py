@@ -49,5 +49,5 @@ def _at_record(env: Environment, r: int) -> Environment:
 
 
 def _joined(values: list[Tensor]) -> Tensor:
-    shape = torch.broadcast_shapes(*(v.shape for v in values), (1, 1, 1))
+    shape = torch.broadcast_shapes(*(v.shape for v in values), (1, 1, 1))  # type: ignore[no-untyped-call]
     return torch.cat([v.expand(shape) for v in values], -1)

@@ -88,6 +88,8 @@ def _diagonal_fits(block: CovarianceBlock, i: int) -> bool:
 
 def _is_positive(block: CovarianceBlock) -> bool:
     full = np.array([[block.element(i, j) for j in range(block.size)] for i in range(block.size)])
+    if not np.isfinite(full).all():
+        return False
     scale = np.sqrt(np.where(np.diag(full) > 0, np.diag(full), 1.0))
     smallest = float(np.linalg.eigvalsh(full / np.outer(scale, scale))[0])
     return smallest >= -1e-12 if block.fixed else smallest > 1e-12

@@ -1,6 +1,6 @@
 """Symbolic derivatives: forward-mode source transformation of statements.
 
-``differentiate(statements, leaf, name)`` returns the statements with, after each assignment of a
+``differentiate(statements, leaf, name)`` returns the statements with, before each assignment of a
 variable V that depends on ``leaf``, an assignment of its derivative to the variable ``"V@name"``.
 Rules: Griewank and Walther, Evaluating Derivatives (2008), table 3.1.
 """
@@ -8,11 +8,13 @@ Rules: Griewank and Walther, Evaluating Derivatives (2008), table 3.1.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from .expression import (
     Binary,
     Call,
     Compare,
+    Conditional,
     Expression,
     Logical,
     Negative,
@@ -21,7 +23,7 @@ from .expression import (
     Variable,
     transform,
 )
-from .statement import Assign, If, Statement, assignments
+from .statement import Assign, Draw, If, Reject, Statement, While, assignments
 
 ZERO = Number(0.0)
 ONE = Number(1.0)
@@ -105,6 +107,10 @@ def derivative(node: Expression, leaf: Expression, known: dict[str, Expression])
         return _binary(node, leaf, known)
     if isinstance(node, Call):
         return _call(node, leaf, known)
+    if isinstance(node, Conditional):
+        then = derivative(node.then, leaf, known)
+        otherwise = derivative(node.otherwise, leaf, known)
+        return then if then == otherwise else Conditional(node.condition, then, otherwise)
     if isinstance(node, Compare | Logical | Not):
         raise AssertionError("a condition has no derivative")
     return ZERO
@@ -136,6 +142,13 @@ def _call(node: Call, leaf: Expression, known: dict[str, Expression]) -> Express
         return ZERO
     if node.function in ("int", "floor", "ceil"):
         return ZERO
+    if node.function in ("min", "max"):
+        return _extreme(node, slopes)
+    if node.function == "polygamma":
+        order, x = node.arguments
+        if slopes[0] != ZERO:
+            raise NotImplementedError(f"the derivative of polygamma() in its order with respect to {leaf}")
+        return multiply(Call("polygamma", (add(order, ONE), x)), slopes[1])
     if len(node.arguments) == 1:
         return multiply(outer_derivative(node), slopes[0])
     if node.function == "mod":
@@ -146,6 +159,17 @@ def _call(node: Call, leaf: Expression, known: dict[str, Expression]) -> Express
         norm = add(multiply(a, a), multiply(b, b))
         return divide(subtract(multiply(b, slopes[0]), multiply(a, slopes[1])), norm)
     raise NotImplementedError(f"the derivative of {node.function}() with respect to {leaf}")
+
+
+def _extreme(node: Call, slopes: list[Expression]) -> Expression:
+    """Return the slope of the argument that is the minimum or maximum; of equal ones the first counts."""
+    result = slopes[-1]
+    for i in range(len(slopes) - 2, -1, -1):
+        rest = node.arguments[i + 1 :]
+        other = rest[0] if len(rest) == 1 else Call(node.function, rest)
+        first = Compare("<=" if node.function == "min" else ">=", node.arguments[i], other)
+        result = slopes[i] if slopes[i] == result else Conditional(first, slopes[i], result)
+    return result
 
 
 def outer_derivative(node: Call) -> Expression:
@@ -161,8 +185,9 @@ def outer_derivative(node: Call) -> Expression:
             return divide(Number(1.0 / math.log(10.0)), x)
         case "sqrt":
             return divide(Number(0.5), node)
-        case "abs":
-            return divide(x, node)
+        case "abs":  # 0 at 0
+            falling = Conditional(Compare("<", x, ZERO), Number(-1.0), ZERO)
+            return Conditional(Compare(">", x, ZERO), ONE, falling)
         case "sin":
             return Call("cos", (x,))
         case "cos":
@@ -181,6 +206,12 @@ def outer_derivative(node: Call) -> Expression:
             return Call("sinh", (x,))
         case "tanh":
             return subtract(ONE, multiply(node, node))
+        case "gamln":
+            return Call("digamma", (x,))
+        case "lfac":
+            return Call("digamma", (add(x, ONE),))
+        case "digamma":  # polygamma(n, x): its derivative number n; for derivatives only
+            return Call("polygamma", (ONE, x))
         case "phi":
             density = Call("exp", (multiply(Number(-0.5), square),))
             return multiply(Number(1.0 / math.sqrt(2.0 * math.pi)), density)
@@ -196,10 +227,44 @@ def differentiate(statements: tuple[Statement, ...], leaf: Expression, name: str
 
     Raises ``NotImplementedError`` naming the function where a function of ``leaf`` has no rule.
     """
-    dependent = _dependent(statements, leaf)
-    known: dict[str, Expression] = {v: Variable(derivative_name(v, name)) for v in dependent}
-    seen: set[str] = set()
-    return _statements(statements, leaf, name, known, seen)
+    return differentiate_each(statements, {name: leaf})
+
+
+def differentiate_each(
+    statements: tuple[Statement, ...], leaves: Mapping[str, Expression]
+) -> tuple[Statement, ...]:
+    """Return ``statements`` with assignments of first derivatives to every leaf.
+
+    That of variable V to the leaf called ``name`` is "V@name".
+
+    Raises ``NotImplementedError`` naming the function where a function of a leaf has no rule.
+    """
+    directions = [_Direction(name, leaf, _dependent(statements, leaf)) for name, leaf in leaves.items()]
+    return _statements(statements, directions)
+
+
+class _Direction:
+    """A leaf, the variables that depend on it, and those of them that have a derivative so far."""
+
+    def __init__(self, name: str, leaf: Expression, dependent: set[str]) -> None:
+        self.name, self.leaf = name, leaf
+        self.known: dict[str, Expression] = {v: Variable(derivative_name(v, name)) for v in dependent}
+        self.seen: set[str] = set()
+
+    def start(self, touched: set[str]) -> list[Statement]:
+        """Return zeros for the derivatives of variables that a branch or loop may assign, or not."""
+        fresh = sorted((touched & self.known.keys()) - self.seen)
+        self.seen.update(fresh)
+        return [Assign(derivative_name(variable, self.name), ZERO) for variable in fresh]
+
+    def assign(self, statement: Assign) -> list[Statement]:
+        """Return the assignment of the derivative that goes with ``statement``."""
+        if statement.target not in self.known:
+            return []
+        available = {v: d for v, d in self.known.items() if v in self.seen}
+        slope = derivative(statement.value, self.leaf, available)
+        self.seen.add(statement.target)
+        return [Assign(derivative_name(statement.target, self.name), slope, statement.span)]
 
 
 def _dependent(statements: tuple[Statement, ...], leaf: Expression) -> set[str]:
@@ -213,32 +278,30 @@ def _dependent(statements: tuple[Statement, ...], leaf: Expression) -> set[str]:
         known |= found
 
 
-def _statements(
-    statements: tuple[Statement, ...],
-    leaf: Expression,
-    name: str,
-    known: dict[str, Expression],
-    seen: set[str],
-) -> tuple[Statement, ...]:
+def _statements(statements: tuple[Statement, ...], directions: list[_Direction]) -> tuple[Statement, ...]:
     result: list[Statement] = []
     for statement in statements:
-        if isinstance(statement, If):
-            touched = {a.target for a in assignments((statement,))} & known.keys()
-            for variable in sorted(touched - seen):  # a branch may leave it unassigned
-                result.append(Assign(derivative_name(variable, name), ZERO))
-                seen.add(variable)
-            branches = tuple(
-                (condition, _statements(body, leaf, name, known, seen))
-                for condition, body in statement.branches
-            )
-            otherwise = _statements(statement.otherwise, leaf, name, known, seen)
-            result.append(If(branches, otherwise, statement.span))
-            continue
-        if statement.target in known:
-            available = {v: d for v, d in known.items() if v in seen}
-            slope = derivative(statement.value, leaf, available)
-            # the derivative first: the value may reassign a variable it depends on
-            result.append(Assign(derivative_name(statement.target, name), slope, statement.span))
-            seen.add(statement.target)
-        result.append(statement)
+        match statement:
+            case If():
+                touched = {a.target for a in assignments((statement,))}
+                for direction in directions:
+                    result += direction.start(touched)
+                branches = tuple(
+                    (condition, _statements(body, directions)) for condition, body in statement.branches
+                )
+                otherwise = _statements(statement.otherwise, directions)
+                result.append(If(branches, otherwise, statement.span))
+            case While():
+                touched = {a.target for a in assignments((statement,))}
+                for direction in directions:
+                    result += direction.start(touched)
+                body = _statements(statement.body, directions)
+                result.append(While(statement.condition, body, statement.span))
+            case Draw() | Reject():  # a random number depends on nothing
+                result.append(statement)
+            case Assign():
+                # the derivative first: the value may reassign a variable it depends on
+                for direction in directions:
+                    result += direction.assign(statement)
+                result.append(statement)
     return tuple(result)

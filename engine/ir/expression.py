@@ -96,6 +96,8 @@ KNOWN: dict[str, str] = {
     "last_dose_time": "time of the last dose record, lag not counted; 0 before the first",
     "last_dose_amount": "amount of the last dose record; 0 before the first",
     "last_dose_duration": "length of the last infusion, 0 for a bolus and before the first",
+    "omega": "(i) an element of omega at its current value, lower triangle row by row",
+    "sigma": "(i) an element of sigma at its current value, lower triangle row by row",
 }
 
 
@@ -206,7 +208,17 @@ def children(node: Expression) -> tuple[Expression, ...]:
     """Return the direct sub-expressions of ``node``, left to right."""
     if isinstance(node, Call):
         return node.arguments
-    return tuple(value for f in fields(node) if isinstance(value := getattr(node, f.name), Expression))
+    return tuple(value for name in _names(type(node)) if isinstance(value := getattr(node, name), Expression))
+
+
+_NAMES: dict[type[Expression], tuple[str, ...]] = {}
+
+
+def _names(kind: type[Expression]) -> tuple[str, ...]:
+    """Return the fields of ``kind`` that may hold sub-expressions."""
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(f.name for f in fields(kind) if f.name != "span")
+    return _NAMES[kind]
 
 
 def walk(node: Expression) -> Iterator[Expression]:
@@ -233,9 +245,9 @@ def transform(node: Expression, change: Callable[[Expression], Expression]) -> E
         node = replace(node, arguments=tuple(transform(a, change) for a in node.arguments))
     else:
         updates = {
-            f.name: transform(value, change)
-            for f in fields(node)
-            if isinstance(value := getattr(node, f.name), Expression)
+            name: transform(value, change)
+            for name in _names(type(node))
+            if isinstance(value := getattr(node, name), Expression)
         }
         if updates:
             node = replace(node, **updates)  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ class TableTask:
     """One output table.
 
     ``items`` are data columns, model variables or names the engine supplies (``"PRED"``,
-    ``"CWRES"``, ``"ETA1"``...), in the order asked. ``headers``: ``"repeat"`` every 900 records,
+    ``"CWRES"``, ``"ETA1"``...), in the order asked; ``"LABEL=NAME"`` gives one another label. ``headers``: ``"repeat"`` every 900 records,
     ``"once"`` per problem, ``"none"``; ``title``/``labels`` switch the two header lines.
     ``rows``: all records, the first or the last of each subject, or both. ``appended``: DV, PRED,
     RES, WRES follow the items.
@@ -71,6 +71,12 @@ class TableTask:
     options: tuple[tuple[str, str], ...] = ()  # SEED, ESAMPLE, VARCALC...: for items that need draws
     print_in_report: bool = True
     span: Span | None = field(default=None, compare=False, repr=False)
+
+
+def labelled(item: str) -> tuple[str, str]:
+    """Return the label and the name of a table item."""
+    label, _, name = item.rpartition("=")
+    return label or name, name
 
 
 @dataclass(frozen=True)

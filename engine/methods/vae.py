@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..decoder.compile import Decoder, Prediction, Structure
+from ..decoder.compile import Decoder, Prediction, Solver, Structure
 from ..estimate import Array, Estimate
 from ..fit import Iteration, Observer
 from ..ir.compartment import OdeDynamics
@@ -45,6 +45,7 @@ class VaeSettings:
 
     seed: int = 1
     threads: int = 1
+    solver: Solver = "compiled"
     hidden: int = 25
     draws: int = 4
     steps: int = 5
@@ -318,7 +319,7 @@ def _training_decoder(joint: Joint) -> Decoder:
         relative_tolerance=factor * dynamics.relative_tolerance,
         absolute_tolerance=factor * dynamics.absolute_tolerance,
     )
-    return Decoder(joint.model.replace(dynamics=looser), joint.batch)
+    return Decoder(joint.model.replace(dynamics=looser), joint.batch, joint.solver)
 
 
 def train(method: VariationalAutoencoder, start: Estimate, observer: Observer, began: float) -> Trained:

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.batch import Batch, build_batch
-from ..decoder.compile import Decoder, Prediction
+from ..data.kept import without_unused_memory
+from ..decoder.compile import Decoder, Prediction, Solver
 from ..ir.dataset import DataSet
 from ..ir.model import Model
 from ..ir.parameter import matrix
@@ -66,10 +67,11 @@ class Joint:
     z = mu + eta for them, the others are zero.
     """
 
-    def __init__(self, model: Model, data: DataSet, threads: int = 1) -> None:
-        self.model, self.data, self.threads = model, data, threads
+    def __init__(self, model: Model, data: DataSet, threads: int = 1, solver: Solver = "compiled") -> None:
+        model = without_unused_memory(model, data)
+        self.model, self.data, self.threads, self.solver = model, data, threads, solver
         self.batch = build_batch(model, data)
-        self.decoder = Decoder(model, self.batch)
+        self.decoder = Decoder(model, self.batch, solver)
         self.mu = MuDesign(model, self.batch)
         diagonal = [row[i] for i, row in enumerate(matrix(model.omega))]
         self.active = [i for i, v in enumerate(diagonal) if v > 0]
@@ -115,7 +117,9 @@ class Joint:
         if size not in self._chunks:
             starts = range(0, self.n_subjects, size)
             slices = [slice(s, min(s + size, self.n_subjects)) for s in starts]
-            self._chunks[size] = [Chunk(s, Decoder(self.model, self.batch.subjects(s))) for s in slices]
+            self._chunks[size] = [
+                Chunk(s, Decoder(self.model, self.batch.subjects(s), self.solver)) for s in slices
+            ]
         return self._chunks[size]
 
     def map(self, work: Callable[[Chunk], T], chunks: list[Chunk]) -> Iterator[T]:

@@ -8,14 +8,13 @@ Fisher's identity and its Hessian Louis' identity on the weighted draws (Louis 1
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..decoder.arithmetic import Environment
 from ..decoder.compile import Decoder, Structure
 from ..estimate import Array
 from ..fit import ImportanceLikelihood
@@ -23,6 +22,8 @@ from ..inner.posterior import Posterior, difference_step, slopes
 from ..parameterisation import Parameterisation
 from ..randomness import t_points
 from .joint import CHUNK_ELEMENTS, Chunk, Joint, log_likelihood, log_normal_density
+
+DIFFERENCE = 1e-4  # relative step between gradients; errors of solvers are far below it
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,11 @@ def kept_structure(decoder: Decoder, theta: Tensor, eta: Float[Tensor, "draw id 
         part = decoder.structure(theta, eta[first : first + size]).env
         if kept is None:
             kept = Structure(
-                Environment(
-                    theta,
-                    [eta[..., k : k + 1] for k in range(eta.shape[-1])],
-                    part.columns,
-                    {name: _room(value, draws) for name, value in part.variables.items()},
-                    {c: _room(value, draws) for c, value in part.amounts.items()},
+                replace(
+                    part,
+                    eta=[eta[..., k : k + 1] for k in range(eta.shape[-1])],
+                    variables={name: _room(value, draws) for name, value in part.variables.items()},
+                    amounts={c: _room(value, draws) for c, value in part.amounts.items()},
                 )
             )
         block = slice(first, first + size)
@@ -224,7 +224,12 @@ class MarginalLikelihood:
         return sum(p[0] for p in parts), np.sum([p[1] for p in parts], axis=0)
 
     def hessian(self, free: Array) -> Array:
-        """Return the Hessian of -2 log-likelihood at ``free``."""
+        """Return the Hessian of -2 log-likelihood at ``free``.
+
+        By differences of exact gradients where the decoder has first derivatives only.
+        """
+        if self.draws.structures is None and self.joint.decoder.derivatives == 1:
+            return self._hessian_by_differences(free)
         total = np.zeros((len(free), len(free)))
         for position in range(len(self.draws.chunks)):
             vector = torch.from_numpy(np.asarray(free, dtype=float)).requires_grad_()
@@ -233,6 +238,15 @@ class MarginalLikelihood:
             for k in range(len(free)):
                 (row,) = torch.autograd.grad(gradient[k], vector, retain_graph=True)
                 total[k] += row.numpy()
+        return 0.5 * (total + total.T)
+
+    def _hessian_by_differences(self, free: Array) -> Array:
+        total = np.zeros((len(free), len(free)))
+        for k in range(len(free)):
+            step = np.zeros(len(free))
+            step[k] = DIFFERENCE * max(abs(float(free[k])), 1.0)
+            ahead, behind = (self.value_and_gradient(free + s)[1] for s in (step, -step))
+            total[k] = (ahead - behind) / (2.0 * step[k])
         return 0.5 * (total + total.T)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ...engine.ir.model import Notice
 from ...engine.ir.span import Span
@@ -16,11 +16,15 @@ Parsed = TypeVar("Parsed")
 
 @dataclass
 class Context:
-    """One control stream on its way to a model."""
+    """One problem of a control stream on its way to a model.
+
+    ``trees`` holds what :meth:`parse` found before: problems of one file share records.
+    """
 
     stream: Stream
     problems: list[Problem] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
+    trees: dict[tuple[str, int], Any] = field(default_factory=dict)
 
     @property
     def top(self) -> Span:
@@ -38,17 +42,27 @@ class Context:
 
     def parse(self, parse: Callable[[Stream, Record], Parsed], *names: str) -> list[Parsed]:
         """Return the syntax trees of all records with ``names``, noting those that do not parse."""
-        trees = []
-        for record in self.stream.of(*names):
+        found = (self.parse_one(parse, record) for record in self.stream.of(*names))
+        return [tree for tree in found if tree is not None]
+
+    def parse_one(self, parse: Callable[[Stream, Record], Parsed], record: Record) -> Parsed | None:
+        """Return the syntax tree of ``record``, or None where it does not parse."""
+        key = (parse.__name__, record.start)
+        if key not in self.trees:
             try:
-                trees.append(parse(self.stream, record))
+                self.trees[key] = parse(self.stream, record)
             except ProblemError as error:
                 self.problems += error.problems
-        return trees
+                return None
+        tree: Parsed = self.trees[key]
+        return tree
 
     def stop_at_errors(self) -> None:
         """Raise what was found, if anything was."""
         if self.problems:
-            source = self.stream.source
-            self.problems.sort(key=lambda p: p.span.start if p.span else -1)
-            raise ProblemError(self.problems, {source.path: source.text})
+            raise ProblemError(in_order(self.problems), self.stream.source.files)
+
+
+def in_order(problems: list[Problem]) -> list[Problem]:
+    """Return ``problems`` in the order of the text, each once."""
+    return sorted(dict.fromkeys(problems), key=lambda p: p.span.start if p.span else -1)

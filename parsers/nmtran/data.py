@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import eq, ge, gt, le, lt, ne
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.ir.dataset import DataSet, RowCondition, RowSelection
+from ...engine.ir.dataset import DataSet, InputColumn
 from ...engine.ir.model import Model
 from ..problem import Problem, ProblemError
 from ..source import Source
+from .clock import DATE_ORDERS, DIGITS, LAST20, day_number, parse_translate, reader, relative, written
 from .events import event_columns
-from .fields import BLANK, field_span, line_span, split_fields
+from .fields import EMPTY
 from .numbers import number
+from .rows import Rows, read_rows
+from .selection import select
 
 Array = NDArray[np.float64]
 
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "==": eq,
-    "!=": ne,
-    "<": lt,
-    "<=": le,
-    ">": gt,
-    ">=": ge,
+_MOST_PROBLEMS = 10  # of one kind; a wrong $INPUT would give one for each line
+# Items that ask for what is not done, where they are not zero.
+_UNUSUAL = {
+    "raw": "averages of the data (RAW_)",
+    "marginal": "marginal expectations (MRG_)",
+    "repeat": "repeated records (RPT_)",
 }
-_MAX_PROBLEMS = 10  # of one kind; a wrong $INPUT would give one for each line
-_EMPTY = ("", ".")
 
 
 def read_records(model: Model, source: Source) -> DataSet:
@@ -39,173 +35,149 @@ def read_records(model: Model, source: Source) -> DataSet:
     ProblemError
         With the places in the data file that cannot be read, at most a few of each kind.
     """
-    lines, rows = _rows(model, source)
-    lines, rows = _select(model.inputs.rows, lines, rows)
-    if not rows:
+    rows = select(model.inputs, read_rows(model.inputs, source))
+    if not rows.lines:
         raise _error(
-            model,
-            source,
-            Problem("no record is left of the data", model.inputs.span, "look at IGNORE and ACCEPT of $DATA"),
+            model, source, [Problem("no record is left of the data", model.inputs.span, _look(model))]
         )
-    fields = list(zip(*rows, strict=True))
-    values: dict[str, Array] = {}
-    missing: dict[str, NDArray[np.bool_]] = {}
-    problems: list[Problem] = []
-    for position, column in enumerate(model.inputs.columns):
-        if column.role == "dropped":
-            continue
-        try:
-            values[column.name], missing[column.name] = _numbers(fields[position], model.inputs.rows)
-        except _NoNumber as error:
-            problems += _bad_fields(source, lines, fields[position], position, column.name, error.texts)
-    if problems:
-        raise ProblemError(problems, {source.path: source.text, model.path: model.source})
-    line_numbers = np.array(lines, dtype=np.int64)
-    ids = values[next(c.name for c in model.inputs.columns if c.role == "id")]
+    columns = _Columns(model, rows)
+    line_numbers = np.array(rows.lines, dtype=np.int64)
+    ids = columns.ids()
     starts = np.concatenate([[True], ids[1:] != ids[:-1]])
     subject = np.cumsum(starts, dtype=np.int64) - 1
-    event, problems = event_columns(model, source, values, subject, line_numbers)
+    if not columns.problems:
+        columns.translate(subject)
+    if columns.problems:
+        raise _error(model, source, columns.problems)
+    values = columns.values
+    event, problems = event_columns(model, rows, values, subject, ids)
     if model.dynamics is not None:  # code and tables may name these without $INPUT
         values = {"EVID": event["EVID"], "MDV": event["MDV"]} | values
-    data = DataSet(source.path, values, event, subject, ids[starts], line_numbers, missing)
+    data = DataSet(source.path, values, event, subject, ids[starts], line_numbers, columns.missing)
+    problems += columns.unusual()
     if not problems and data.n_observations == 0:
-        problems.append(
-            Problem(
-                "the data hold no observation", model.inputs.span, "records with EVID=0 and MDV=0 are needed"
-            )
-        )
+        hint = "records with EVID=0 and MDV=0 are needed"
+        problems.append(Problem("the data hold no observation", model.inputs.span, hint))
     if problems:
-        raise ProblemError(problems, {source.path: source.text, model.path: model.source})
+        raise _error(model, source, problems)
     return data
 
 
-def _error(model: Model, source: Source, problem: Problem) -> ProblemError:
-    return ProblemError([problem], {source.path: source.text, model.path: model.source})
+def _error(model: Model, source: Source, problems: list[Problem]) -> ProblemError:
+    return ProblemError(problems, {source.path: source.text, model.path: model.source})
 
 
-def _rows(model: Model, source: Source) -> tuple[list[int], list[list[str]]]:
-    """Return line numbers and fields of the lines that hold data, cut to the columns of $INPUT."""
-    width = len(model.inputs.columns)
-    kept = [i for i, column in enumerate(model.inputs.columns) if column.role != "dropped"]
-    needed = max(kept) + 1
-    is_comment = _comment_test(model.inputs.rows.comment)
-    lines: list[int] = []
-    rows: list[list[str]] = []
-    problems: list[Problem] = []
-    for number_, line in enumerate(source.text.split("\n"), start=1):
-        text = line.strip(BLANK)
-        if not text or is_comment(line):
-            continue
-        row = split_fields(text)
-        if len(row) != width:
-            if len(row) < needed:
-                problems.append(_short_line(source, number_, len(row), model))
-                if len(problems) == _MAX_PROBLEMS:
-                    break
-                continue
-            row = row[:width] + [""] * (width - len(row))
-        lines.append(number_)
-        rows.append(row)
-    if problems:
-        raise ProblemError(problems, {source.path: source.text, model.path: model.source})
-    return lines, rows
-
-
-def _short_line(source: Source, line: int, found: int, model: Model) -> Problem:
-    names = " ".join(column.name for column in model.inputs.columns)
-    return Problem(
-        f"this line has {found} fields, $INPUT names {len(model.inputs.columns)}",
-        line_span(source, line),
-        f"$INPUT {names}; is it the right file, and the heading line ignored (IGNORE=@)?",
+def _look(model: Model) -> str:
+    return (
+        "look at IGNORE and ACCEPT of $DATA" if model.inputs.rows.ignore or model.inputs.rows.accept else ""
     )
 
 
-def _comment_test(comment: str) -> Callable[[str], bool]:
-    if comment == "@":
+class _Columns:
+    """The values of all kept items, and what is wrong with them."""
 
-        def begins_with_letter(line: str) -> bool:
-            first = line.lstrip()[:1]
-            return first.isalpha() or first == "@"
+    def __init__(self, model: Model, rows: Rows) -> None:
+        self.values: dict[str, Array] = {}
+        self.missing: dict[str, NDArray[np.bool_]] = {}
+        self.problems: list[Problem] = []
+        self._model = model
+        self._inputs = model.inputs
+        self._rows = rows
+        self._options = dict(model.inputs.options)
+        selection = model.inputs.rows
+        codes = {selection.missing_code} - {None}
+        self._codes = codes | {number(v) for k, v in model.inputs.options if k == "MISDAT"}
+        self._texts = dict(enumerate(zip(*rows.fields, strict=True)))
+        for position, column in enumerate(model.inputs.columns):
+            if column.role != "dropped":
+                self._read(position, column)
 
-        return begins_with_letter
-    return lambda line: bool(comment) and line.startswith(comment)
+    def _read(self, position: int, column: InputColumn) -> None:
+        """Read one item; each different text is read once."""
+        texts, null = self._texts[position], self._inputs.rows.null
+        read = reader("TIME" in (column.name, *column.aliases) or column.role in ("time", "ii"))
+        known: dict[str, float] = {}
+        bad: set[str] = set()
+        for text in set(texts):
+            value = null if text in EMPTY else 0.0 if text in "+-" else read(text)
+            if value is None:
+                bad.add(text)
+            else:
+                known[text] = value
+        if bad:
+            self._report(position, column.name, bad)
+            return
+        absent = {text for text in known if text in EMPTY or known[text] in self._codes}
+        for text in absent - set(EMPTY):
+            known[text] = 0.0
+        self.values[column.name] = np.fromiter(map(known.__getitem__, texts), np.float64, len(texts))
+        self.missing[column.name] = np.fromiter((t in absent for t in texts), np.bool_, len(texts))
 
-
-def _select(
-    selection: RowSelection, lines: list[int], rows: list[list[str]]
-) -> tuple[list[int], list[list[str]]]:
-    """Apply the IGNORE and ACCEPT lists and the limits."""
-    if selection.ignore or selection.accept:
-        ignore = [_condition_test(c, selection.null) for c in selection.ignore]
-        accept = [_condition_test(c, selection.null) for c in selection.accept]
-        kept = [
-            i
-            for i, row in enumerate(rows)
-            if not any(test(row) for test in ignore) and (not accept or any(test(row) for test in accept))
+    def _report(self, position: int, name: str, bad: set[str]) -> None:
+        texts = self._texts[position]
+        found = [i for i, text in enumerate(texts) if text in bad][:_MOST_PROBLEMS]
+        hint = "ignore the line (IGNORE), drop the column (NAME=DROP), or write . where a value is missing"
+        if name.startswith("DAT"):
+            hint = f"{name}=DROP keeps the dates out of the data; times are computed from them all the same"
+        self.problems += [
+            Problem(f"'{texts[i]}' in column {name} is no number", self._rows.place(i, position), hint)
+            for i in found
         ]
-        lines, rows = [lines[i] for i in kept], [rows[i] for i in kept]
-    if selection.until_change is not None and rows:
-        first = rows[0][selection.until_change]
-        stop = next((i for i, row in enumerate(rows) if row[selection.until_change] != first), len(rows))
-        lines, rows = lines[:stop], rows[:stop]
-    return lines[: selection.limit], rows[: selection.limit]
 
+    def ids(self) -> Array:
+        """Return the ID of each record; data without are those of one subject."""
+        column = self._inputs.with_role("id")
+        if column is None or column.name not in self.values:
+            return np.ones(len(self._rows.lines))
+        return self.values[column.name]
 
-def _condition_test(condition: RowCondition, null: float) -> Callable[[list[str]], bool]:
-    compare, position = _COMPARE[condition.operator], condition.column
-    if not condition.numeric:
-        return lambda row: compare(row[position], condition.value)
-    wanted = number(condition.value)
-
-    def holds(row: list[str]) -> bool:
-        value = null if row[position] in _EMPTY else number(row[position])
-        return value is not None and compare(value, wanted)
-
-    return holds
-
-
-class _NoNumber(Exception):
-    """Some fields are no numbers."""
-
-    def __init__(self, texts: set[str]) -> None:
-        self.texts = texts
-
-
-def _numbers(texts: tuple[str, ...], selection: RowSelection) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the values of a column and where it has none; each different text is read once."""
-    known: dict[str, float] = {}
-    bad: set[str] = set()
-    for text in set(texts):
-        value = selection.null if text in _EMPTY else 0.0 if text in "+-" else number(text)
-        if value is None:
-            bad.add(text)
-        else:
-            known[text] = value
-    if bad:
-        raise _NoNumber(bad)
-    values = np.fromiter(map(known.__getitem__, texts), dtype=np.float64, count=len(texts))
-    absent = {text for text in known if text in _EMPTY or known[text] == selection.missing_code}
-    missing = np.fromiter((text in absent for text in texts), dtype=np.bool_, count=len(texts))
-    return values, missing
-
-
-def _bad_fields(
-    source: Source, lines: list[int], texts: tuple[str, ...], position: int, name: str, bad: set[str]
-) -> list[Problem]:
-    found = [i for i, text in enumerate(texts) if text in bad][:_MAX_PROBLEMS]
-    if name == "TIME" and (clock := next((i for i in found if ":" in texts[i]), None)) is not None:
-        return [
-            Problem(
-                f"clock times ({texts[clock]}) are not supported yet",
-                field_span(source, lines[clock], position),
-                "give TIME in hours",
+    def translate(self, subject: NDArray[np.int64]) -> None:
+        """Turn clock times and dates into relative times, and divide as TRANSLATE says."""
+        time, interval = self._inputs.with_role("time"), self._inputs.with_role("ii")
+        factors = parse_translate(self._options.get("TRANSLATE", "")) or {}
+        if time is not None:
+            clock = "DATE" in self._options or self._has_colon(time)
+            if clock:
+                absolute = self.values[time.name] + 24.0 * self._days()
+                self.values[time.name] = relative(absolute, subject, self._restarts())
+            if clock or "TIME" in factors:
+                self.values[time.name] = written(self.values[time.name], *factors.get("TIME", (1.0, DIGITS)))
+        if interval is not None and ("II" in factors or self._has_colon(interval)):
+            self.values[interval.name] = written(
+                self.values[interval.name], *factors.get("II", (1.0, DIGITS))
             )
+
+    def _has_colon(self, column: InputColumn) -> bool:
+        return any(":" in text for text in set(self._texts[self._inputs.columns.index(column)]))
+
+    def _restarts(self) -> NDArray[np.bool_]:
+        column = self._inputs.with_role("evid")
+        if column is None or self._model.dynamics is None:
+            return np.zeros(len(self._rows.lines), dtype=np.bool_)
+        return np.isin(self.values[column.name], (3.0, 4.0))
+
+    def _days(self) -> Array:
+        """Return the number of the day of each record."""
+        if "DATE" not in self._options:
+            return np.zeros(len(self._rows.lines))
+        name, position = self._options["DATE"].split()
+        last20 = int(self._options.get("LAST20", LAST20))
+        texts = self._texts[int(position)]
+        known = {text: day_number(text, DATE_ORDERS[name], last20) for text in set(texts)}
+        bad = [i for i, text in enumerate(texts) if known[text] is None][:_MOST_PROBLEMS]
+        order = {"d": "day", "m": "month", "y": "year"}
+        hint = f"{name} is {' '.join(order[letter] for letter in DATE_ORDERS[name])}"
+        self.problems += [
+            Problem(f"'{texts[i]}' is no date", self._rows.place(i, int(position)), hint) for i in bad
         ]
-    return [
-        Problem(
-            f"'{texts[i]}' in column {name} is no number",
-            field_span(source, lines[i], position),
-            "ignore the line (IGNORE), drop the column (NAME=DROP), or write . where a value is missing",
-        )
-        for i in found
-    ]
+        return np.array([known[text] or 0.0 for text in texts])
+
+    def unusual(self) -> list[Problem]:
+        """Return problems for items that ask a legacy engine for something special."""
+        found: list[Problem] = []
+        for position, column in enumerate(self._inputs.columns):
+            if column.role in _UNUSUAL and (rows := np.flatnonzero(self.values[column.name])).size:
+                message = f"{_UNUSUAL[column.role]} are not supported"
+                hint = f"ignore these records, or drop {column.name}"
+                found.append(Problem(message, self._rows.place(int(rows[0]), position), hint))
+        return found

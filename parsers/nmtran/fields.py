@@ -10,6 +10,7 @@ from ..source import Source
 # Blanks around a comma or tab belong to it; elsewhere any number of blanks is one separator.
 SEPARATOR = re.compile(r" *[,\t] *| +")
 BLANK = " \r\x1a"
+EMPTY = ("", ".")
 
 
 def split_fields(text: str) -> list[str]:
@@ -17,19 +18,23 @@ def split_fields(text: str) -> list[str]:
     return SEPARATOR.split(text) if " " in text or "\t" in text else text.split(",")
 
 
+def raw_line(source: Source, line: int) -> str:
+    """Return the text of a line (from 1), without its end."""
+    start = source.offset(line)
+    end = source.text.find("\n", start)
+    return source.text[start : end if end >= 0 else len(source.text)]
+
+
 def line_span(source: Source, line: int) -> Span:
     """Return the place of a whole line."""
     start = source.offset(line)
-    end = source.text.find("\n", start)
-    text = source.text[start : end if end >= 0 else len(source.text)]
-    return source.span(start, start + max(1, len(text.rstrip())))
+    return source.span(start, start + max(1, len(raw_line(source, line).rstrip())))
 
 
 def field_span(source: Source, line: int, position: int) -> Span:
     """Return the place of field ``position`` (from 0) of a line, or of the line where it has none."""
     start = source.offset(line)
-    end = source.text.find("\n", start)
-    raw = source.text[start : end if end >= 0 else len(source.text)].rstrip(BLANK)
+    raw = raw_line(source, line).rstrip(BLANK)
     begin = len(raw) - len(raw.lstrip(BLANK))
     for _ in range(position):
         match = SEPARATOR.search(raw, begin)

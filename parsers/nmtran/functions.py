@@ -86,102 +86,19 @@ PROTECTED: dict[str, str | None] = {
     "PNG": None,
 }
 
-# Names that NM-TRAN gives a meaning which the engine does not have yet.
+# Names with a meaning to a legacy engine that code can neither use here nor assign.
 RESERVED = frozenset(
-    {
-        "NEWIND",
-        "NEWL2",
-        "ICALL",
-        "NIREC",
-        "NDREC",
-        "NPROB",
-        "NREP",
-        "IREP",
-        "IPROB",
-        "NIND",
-        "NINDR",
-        "INDR1",
-        "INDR2",
-        "LIREC",
-        "LNTWOPI",
-        "MIXNUM",
-        "MIXEST",
-        "MIXP",
-        "NSPOP",
-        "COMACT",
-        "COMSAV",
-        "A_0FLG",
-        "F_FLAG",
-        "CORRL2",
-        "DOSTIM",
-        "DOSREC",
-        "TSTATE",
-        "TSCALE",
-        "XSCALE",
-        "PRDERR",
-        "OBJI",
-        "ISFINL",
-        "ISSMOD",
-        "SKIP_",
-        "MTDIFF",
-        "MSEC",
-        "PRED_",
-        "RES_",
-        "WRES_",
-        "IIDX",
-        "CNTID",
-        "DDELTA",
-        "IERPRD",
-        "I_SS",
-        "FIRSTEM",
-        "BAYES_EXTRA",
-        "BAYES_EXTRA_REQUEST",
-        "COMRES",
-        "NPDE_MODE",
-        "DV_LOQ",
-        "CDF_L",
-        "DV_LAQ",
-        "DV_LAQA",
-        "CDF_LA",
-        "ETEXT",
-        "ISSNEW",
-    }
+    """
+    NEWIND NEWL2 ICALL NIREC NDREC LIREC NPROB NREP IREP IPROB NIND NINDR INDR1 INDR2 LNTWOPI MIXNUM MIXEST
+    MIXP NSPOP COMACT A_0FLG CORRL2 DOSTIM DOSREC TSTATE TSCALE XSCALE PRDERR OBJI ISFINL ISSMOD MSEC
+    PRED_ RES_ WRES_ IIDX CNTID DDELTA IERPRD I_SS FIRSTEM BAYES_EXTRA_REQUEST NPDE_MODE ETEXT ISSNEW
+    """.split()
 )
 
 # Reserved names with an index.
 RESERVED_ARRAYS = frozenset(
-    {
-        "COM",
-        "MTIME",
-        "MNEXT",
-        "MPAST",
-        "MNOW",
-        "MIXP",
-        "MIXPT",
-        "DA",
-        "DP",
-        "DT",
-        "E",
-        "P",
-        "G",
-        "H",
-        "HH",
-        "OMEGA",
-        "SIGMA",
-        "DAE",
-        "DE",
-        "SSA",
-        "THSIMP",
-        "THETAFR",
-        "FUNCA",
-        "FUNCB",
-        "FUNCC",
-        "VECTRA",
-        "VECTRB",
-        "VECTRC",
-        "A_UG",
-        "PR_Y",
-        "A_0",
-        "DADT",
-    }
+    """
+    COM MTIME MNEXT MPAST MNOW MIXP MIXPT DA DP DT E P G H HH OMEGA SIGMA DAE DE SSA THSIMP THETAFR
+    FUNCA FUNCB FUNCC FUNCD FUNCE FUNCF FUNCG FUNCH FUNCI VECTRA VECTRB VECTRC A_UG PR_Y A_0 DADT A DOSREC
+    """.split()
 )

@@ -16,7 +16,7 @@ def comment_label(context: Context, span: Span, following: Span | None) -> str:
     """Return the comment at the end of the line of ``span`` if nothing stands between them."""
     if following is not None and following.line == span.end_line:
         return ""
-    comment = context.stream.comments.get(span.end_line)
+    comment = context.stream.comments.get((span.file, span.end_line))
     return comment.text if comment is not None and comment.start >= span.stop else ""
 
 

@@ -1,150 +1,177 @@
-"""From the records of a control stream to a model."""
+"""From the records of a control stream to models, one for each problem."""
 
 from __future__ import annotations
 
-from ...engine.ir.check import check_covariance, unused_parameters
+from dataclasses import replace
+
+from ...engine.ir.check import unused_parameters
 from ...engine.ir.dataset import Inputs
 from ...engine.ir.model import Model
 from ...engine.ir.observation import ObservationModel
-from ...engine.ir.statement import Statement, assignments
-from ..problem import Problem
+from ..problem import Problem, ProblemError
 from ..source import Source
-from .advan import Subroutines, lower_dynamics, lower_layout, lower_subroutines
-from .context import Context
-from .kept_values import check_kept_values
-from .lower_code import CodeLowering
-from .lower_expression import GENERATED_ITEMS, Surroundings
+from .advan import lower_dynamics
+from .code_records import lower_code_records, parse_code_records, renamed
+from .compartments import lower_layout
+from .context import Context, in_order
+from .include import include_files
+from .kept_values import kept_names
+from .levels import lower_levels
 from .lower_inputs import lower_inputs
-from .lower_parameters import lower_parameters
 from .lower_tables import lower_tables
-from .lower_tasks import lower_covariance, lower_estimations
-from .parse_code import parse_code
-from .parse_records import (
-    parse_abbreviated,
-    parse_data,
-    parse_input,
-    parse_matrix,
-    parse_model,
-    parse_options,
-    parse_table,
-    parse_theta,
-)
-from .records import Stream, split_records
+from .lower_tasks import lower_covariance, lower_estimations, response_kind
+from .other_tasks import lower_other_tasks, parse_other_tasks
+from .parse_abbreviated import parse_abbreviated
+from .parse_records import parse_data, parse_input, parse_model, parse_options, parse_table
+from .population import lower_population, parse_population
+from .problems import note_own_model, split_problems
+from .records import split_records
 from .replace import lower_abbreviated
-from .syntax import CodeLine
-from .words import SINGLE_RECORDS, SUPPORTED_RECORDS
+from .simulation import lower_simulation, random_sources
+from .structure import check_response, check_single_records, check_structure, check_time
+from .subroutines import lower_subroutines
+from .surroundings import GENERATED_ITEMS
+from .syntax import DataSource
 
 
-def lower(source: Source) -> Model:
-    """Return the model that the control stream ``source`` describes.
+def lower(source: Source) -> tuple[Model, ...]:
+    """Return the models that the control stream ``source`` describes, one for each of its problems.
 
     Raises
     ------
     ProblemError
         With everything found: first what cannot be read; where all can, what is wrong with it.
     """
-    stream, problems = split_records(source)
-    context = Context(stream, problems)
-    _check_records(context)
-    model = None
-    try:
-        parsed = _Parsed(context)
-        context.stop_at_errors()
-        model = _lower(context, parsed)
-    except RecursionError:  # hundreds of nested parentheses, or of terms in one sum
-        context.error("an expression is nested too deeply", context.top, "split it into several assignments")
-    context.stop_at_errors()
-    assert model is not None
-    for finding in unused_parameters(model):
-        context.notice(finding.message, finding.span)
-    return model.replace(notices=tuple(context.notices))
+    spliced, problems = include_files(source)
+    stream, more = split_records(spliced)
+    whole = Context(stream, [*problems, *more])
+    streams = split_problems(whole)
+    contexts = [Context(stream, trees=whole.trees) for stream in streams]
+    found = list(whole.problems)
+    parsed: list[_Parsed] = []
+    for i, context in enumerate(contexts):
+        parsed.append(_Parsed(context, parsed[i - 1] if i else None))
+        found += context.problems
+    models: list[Model] = []
+    if not found:
+        prior_source = ""
+        for number, (context, trees) in enumerate(zip(contexts, parsed, strict=True), start=1):
+            try:
+                before = models[-1].inputs if models else None
+                model = _lower(context, trees, number, prior_source, before)
+            except RecursionError:  # hundreds of nested parentheses, or of terms in one sum
+                hint = "split it into several assignments"
+                context.error("an expression is nested too deeply", context.top, hint)
+                model = None
+            found += _of_problem(context.problems, number, found)
+            if model is not None and not context.problems:
+                if number > 1:
+                    note_own_model(context)
+                for finding in unused_parameters(model):
+                    context.notice(finding.message, finding.span)
+                models.append(
+                    model.replace(
+                        problem=number,
+                        problems=len(contexts),
+                        notices=tuple(context.notices),
+                        source=source.text,
+                        source_sha256=source.sha256,
+                    )
+                )
+                prior_source = _prior_source(model) or prior_source
+    if found:
+        raise ProblemError(in_order(found), spliced.files)
+    return tuple(models)
 
 
-def _check_records(context: Context) -> None:
-    seen: set[str] = set()
-    for record in context.stream.records:
-        if record.name == "PROBLEM" and "PROBLEM" in seen:
-            context.error(
-                "several problems in one file are not supported yet",
-                record.head,
-                "put each into its own file",
-            )
-            kept = context.stream.records[: context.stream.records.index(record)]
-            context.stream = Stream(
-                context.stream.source, context.stream.clean, kept, context.stream.comments
-            )
-            context.problems = [p for p in context.problems if _before(p, record.start)]
-            return
-        if record.name not in SUPPORTED_RECORDS:
-            context.error(f"${record.name} is not supported yet", record.head)
-        elif record.name in SINGLE_RECORDS and record.name in seen:
-            context.error(f"a second ${record.name}", record.head, "a problem has only one")
-        elif record.name == "SIZES":
-            context.notice("$SIZES has no effect: nothing needs a size in advance", record.head)
-        elif record.name == "SCATTERPLOT":
-            context.notice("$SCATTERPLOT has no effect: scatterplots are not drawn", record.head)
-        seen.add(record.name)
-
-
-def _before(problem: Problem, offset: int) -> bool:
-    return problem.span is None or problem.span.start < offset
+def _of_problem(problems: list[Problem], number: int, known: list[Problem]) -> list[Problem]:
+    """Return ``problems`` that are not known yet, told apart by the number of the problem they are in."""
+    new = [p for p in problems if p not in known]
+    if number == 1:
+        return new
+    return [replace(p, message=f"{p.message} (in problem {number})") for p in new]
 
 
 class _Parsed:
-    """The syntax trees of all records, by kind."""
+    """The syntax trees of all records of one problem, by kind."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, before: _Parsed | None) -> None:
+        self.data: list[DataSource] = []
+        try:
+            self._parse(context, before)
+        except RecursionError:
+            hint = "split it into several assignments"
+            context.error("an expression is nested too deeply", context.top, hint)
+
+    def _parse(self, context: Context, before: _Parsed | None) -> None:
         self.inputs = context.parse(parse_input, "INPUT")
-        self.data = context.parse(parse_data, "DATA")
+        self.data = _same_data(context.parse(parse_data, "DATA"), before)
         self.subroutines = context.parse(parse_options, "SUBROUTINES")
         self.model = context.parse(parse_model, "MODEL")
-        self.thetas = context.parse(parse_theta, "THETA")
-        self.omegas = context.parse(parse_matrix, "OMEGA")
-        self.sigmas = context.parse(parse_matrix, "SIGMA")
         self.abbreviated = context.parse(parse_abbreviated, "ABBREVIATED")
         self.estimations = context.parse(parse_options, "ESTIMATION")
         self.covariance = context.parse(parse_options, "COVARIANCE")
+        self.simulation = context.parse(parse_options, "SIMULATION")
+        self.levels = context.parse(parse_options, "LEVEL")
         self.tables = context.parse(parse_table, "TABLE")
-        context.parse(parse_options, "SIZES")
-        self.code: dict[str, list[CodeLine]] = {
-            name: [line for lines in context.parse(parse_code, name) for line in lines]
-            for name in ("PK", "PRED", "DES", "ERROR")
-        }
+        parse_population(context)
+        parse_other_tasks(context)
+        self.code = parse_code_records(context)
 
 
-def _lower(context: Context, parsed: _Parsed) -> Model | None:
-    inputs = lower_inputs(context, parsed.inputs, parsed.data)
-    parameters = lower_parameters(context, parsed.thetas, parsed.omegas, parsed.sigmas)
-    for blocks in (parameters.omega, parameters.sigma):
-        for finding in check_covariance(blocks):
-            context.error(finding.message, finding.span, finding.hint)
+def _same_data(sources: list[DataSource], before: _Parsed | None) -> list[DataSource]:
+    """Return ``sources``, those of the problem before where a star asks for its data again."""
+    if (
+        before is None
+        or not before.data
+        or not sources
+        or sources[0].file is None
+        or sources[0].file.text != "*"
+    ):
+        return sources
+    return [*before.data, *(replace(source, file=None) for source in sources)]
+
+
+def _lower(
+    context: Context, parsed: _Parsed, problem: int, prior_source: str, before: Inputs | None
+) -> Model | None:
+    check_single_records(context)
+    inputs = lower_inputs(context, parsed.inputs, parsed.data, before)
+    parameters, prior = lower_population(context, problem, prior_source)
     subroutines = lower_subroutines(context, parsed.subroutines)
-    replacements = lower_abbreviated(context, parsed.abbreviated)
+    abbreviations = lower_abbreviated(context, parsed.abbreviated)
     estimations = lower_estimations(context, parsed.estimations)
     covariance = lower_covariance(context, parsed.covariance)
-    _check_structure(context, subroutines)
+    simulation = lower_simulation(context, parsed.simulation)
+    other_tasks = lower_other_tasks(context)
+    check_structure(context, subroutines)
     if inputs is None:
         return None
     layout = lower_layout(context, subroutines, parsed.model) if subroutines is not None else None
     if layout is None and not context.stream.of("PRED"):
         return None  # the code cannot be read without its compartments
-    outside = Surroundings(context, inputs, parameters, replacements, len(layout.names) if layout else 0)
-    code = {
-        name: CodeLowering(outside, name).lower(parsed.code[name])
-        for name in ("PRED", "PK", "DES", "ERROR")
-        if context.stream.of(name)
-    }
-    observed = code.get("PRED", code.get("ERROR", ()))
-    _check_response(context, observed)
+    code = lower_code_records(
+        context,
+        parsed.code,
+        inputs,
+        parameters,
+        abbreviations,
+        layout.names if layout is not None else (),
+        random_sources(simulation),
+        {word.text.upper() for record in parsed.tables for o in record for word in (o.name, o.value) if word},
+    )
+    check_response(context, code.observed)
     dynamics = None
     if subroutines is not None and layout is not None:
-        _check_time(context, inputs, subroutines)
-        dynamics = lower_dynamics(context, subroutines, layout, code.get("PK", ()), code.get("DES", ()))
-    statements = tuple(s for name in ("PRED", "PK", "DES", "ERROR") for s in code.get(name, ()))
-    check_kept_values(context, inputs, statements, dynamics)
-    known = {*inputs.names, *outside.variables, *(("F", *GENERATED_ITEMS) if layout else ())}
+        check_time(context, inputs, subroutines)
+        dynamics = lower_dynamics(
+            context, subroutines, layout, inputs, code.individual, code.slopes, code.observed
+        )
+    known = {*inputs.names, *code.variables, *code.derivatives, *(("F", *GENERATED_ITEMS) if layout else ())}
     n_etas = sum(block.size for block in parameters.omega)
-    tables = lower_tables(context, parsed.tables, known, outside.inner, n_etas)
+    tables = lower_tables(context, parsed.tables, known, code.inner, parameters.names["ETA"], n_etas)
+    tables = tuple(renamed(table, code.derivatives) for table in tables)
+    tabulated = {item.rpartition("=")[2] for table in tables for item in table.items}
     return Model(
         _title(context),
         "nmtran",
@@ -153,54 +180,37 @@ def _lower(context: Context, parsed: _Parsed) -> Model | None:
         parameters.thetas,
         parameters.omega,
         parameters.sigma,
-        code.get("PK", ()),
+        code.individual,
         dynamics,
-        ObservationModel(observed, "Y", "F" if layout else None),
+        ObservationModel(
+            code.observed, "Y", "F" if layout else None, response_kind(estimations), code.flag, _level(inputs)
+        ),
         estimations,
         covariance,
         tables,
-        source=context.stream.source.text,
-        source_sha256=context.stream.source.sha256,
+        kept=kept_names(code.individual, dynamics, code.observed, tabulated),
+        individual_call=code.individual_call,
+        mixture=code.mixture,
+        prior=prior,
+        levels=lower_levels(context, parsed.levels, inputs, n_etas),
+        simulation=simulation,
+        other_tasks=other_tasks,
     )
 
 
-def _check_structure(context: Context, subroutines: Subroutines | None) -> None:
-    """Report code records that contradict each other or are missing."""
-    stream = context.stream
-    if stream.of("PRED"):
-        for record in stream.of("SUBROUTINES", "PK", "ERROR", "DES", "MODEL"):
-            context.error(
-                f"${record.name} has no place beside $PRED", record.head, "use $PRED, or $PK with $ERROR"
-            )
-        return
-    if not stream.of("SUBROUTINES"):
-        context.error(
-            "there is neither $PRED nor $SUBROUTINES",
-            context.top,
-            "$PRED holds a model without compartments",
-        )
-        return
-    wanted = ["PK", "ERROR"] + (["DES"] if subroutines is not None and subroutines.is_ode else [])
-    for name in wanted:
-        if not stream.of(name):
-            context.error(
-                f"there is no ${name}", stream.of("SUBROUTINES")[0].head, f"this ADVAN needs ${name}"
-            )
+def _prior_source(model: Model) -> str:
+    """Return the file that a problem does nothing but read, for a prior of a later one."""
+    for task in model.other_tasks:
+        options = dict(task.options)
+        if task.name == "msfi" and "ONLYREAD" in options:
+            return options["FILE"]
+    return ""
 
 
-def _check_response(context: Context, statements: tuple[Statement, ...]) -> None:
-    records = context.stream.of("PRED", "ERROR")
-    if records and not any(statement.target == "Y" for statement in assignments(statements)):
-        context.error(f"Y is not assigned in ${records[-1].name}", records[-1].head, "e.g. Y = F + EPS(1)")
-
-
-def _check_time(context: Context, inputs: Inputs, subroutines: Subroutines) -> None:
-    if inputs.with_role("time") is None:
-        context.error(
-            "there is no TIME in $INPUT",
-            context.stream.of("INPUT")[0].head,
-            f"ADVAN{subroutines.advan} needs the time of each record",
-        )
+def _level(inputs: Inputs) -> str | None:
+    """Return the data item within whose equal values residuals are correlated."""
+    column = inputs.with_role("l2")
+    return column.name if column is not None else None
 
 
 def _title(context: Context) -> str:

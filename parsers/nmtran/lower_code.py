@@ -2,139 +2,270 @@
 
 from __future__ import annotations
 
-from ...engine.ir.expression import Column
+from collections.abc import Iterator
+
+from ...engine.ir.expression import Column, Compare, Number, Variable
 from ...engine.ir.span import Span
-from ...engine.ir.statement import Assign, If, Statement, expressions
+from ...engine.ir.statement import Assign, If, Statement, While
+from .arrays import as_whole, assign_chosen, element_name, element_names
+from .call_protocol import lower_callfl, lower_protocol_phrase
+from .foreign import ForeignLowering
 from .functions import FUNCTION_NAMES, RESERVED, RESERVED_ARRAYS
-from .lower_expression import ExpressionLowering, Surroundings
-from .syntax import Apply, Assignment, CodeLine, Conditional, Foreign, Literal, Name, Unary
+from .lower_expression import key
+from .numbers import whole
+from .reserved import WITHOUT_EFFECT
+from .surroundings import Surroundings
+from .syntax import Apply, Assignment, CodeLine, Conditional, Foreign, Literal, Loop, Name, Node, Unary
+from .verbatim import WITHOUT_EFFECT as WORK_SPACE
+
+_RETURNED = "(returned)"  # no name of the user's can be spelled so
+_PSEUDO = {"CALLFL", "NSPOP"}  # assigned to give orders, never variables
+_WHERE = {
+    "DADT": "it belongs in $DES",
+    "A_0": "it belongs in $PK",
+    "E": "it belongs in $AES",
+    "P": "it belongs in $MIX",
+    "MTIME": "it belongs in $PK",
+}
 
 
-class CodeLowering(ExpressionLowering):
+class CodeLowering(ForeignLowering):
     """Lowers the statements of one code record (several records of one name are one)."""
 
     def __init__(self, outside: Surroundings, record: str) -> None:
         super().__init__(outside, record)
-        self._once_per_subject: Span | None = None  # where CALLFL=1 stands
+        self._simulating = 0  # depth of conditionals on ICALL
 
     def lower(self, lines: list[CodeLine]) -> tuple[Statement, ...]:
         """Return the statements of the whole record."""
-        self.coming = set(_targets(lines))
-        statements = self._statements(lines)
-        if self.record == "DES":
+        self.coming = set(targets(lines)) - _PSEUDO
+        self.has_verbatim = any(isinstance(line, Foreign) and line.word == '"' for line in lines)
+        shadows = self._shadows()
+        self.outside.shadows |= set(shadows)
+        statements = self.statements(lines)
+        if any(_returns(line) for line in lines):
+            statements = (Assign(_RETURNED, Number(0.0)), *statements)
+        if self.record in ("DES", "AES"):
             self.outside.inner |= {name for name in self.assigned if "(" not in name}
         else:
             self.outside.variables |= {name: self.record for name in self.assigned}
-        if self._once_per_subject is not None:
-            read = {node.name for node in expressions(statements) if isinstance(node, Column)}
-            if read - {"ID"}:
-                self.context.error(
-                    f"CALLFL=1 with data items ({', '.join(sorted(read))}) is not supported yet",
-                    self._once_per_subject,
-                    "remove it, and give every record of a subject the same covariates",
-                )
-        return statements
+        return (*(Assign(name, Column(name)) for name in shadows), *statements)
 
-    def _statements(self, lines: list[CodeLine] | tuple[CodeLine, ...]) -> tuple[Statement, ...]:
+    def _shadows(self) -> list[str]:
+        """Return the data items that the record assigns, for the first time."""
+        columns = [self.outside.inputs.resolve(name) for name in sorted(self.coming)]
+        return [c.name for c in columns if c is not None and c.name not in self.outside.shadows]
+
+    def statements(self, lines: list[CodeLine] | tuple[CodeLine, ...]) -> tuple[Statement, ...]:
+        """Return the statements of ``lines``; those after one that may RETURN are made to depend on it."""
         found: list[Statement] = []
-        for line in lines:
-            statement = self._statement(line)
-            if statement is not None:
-                found.append(statement)
+        for i, line in enumerate(lines):
+            if isinstance(line, Foreign) and line.word == "RETURN":
+                return (*found, Assign(_RETURNED, Number(1.0), span=line.span))
+            found += self._statement(line)
+            if _returns(line):
+                rest = self.statements(lines[i + 1 :])
+                going_on = Compare("==", Variable(_RETURNED), Number(0.0))
+                return (*found, If(((going_on, rest),))) if rest else tuple(found)
         return tuple(found)
 
-    def _statement(self, line: CodeLine) -> Statement | None:
+    def _statement(self, line: CodeLine) -> Iterator[Statement]:
         match line:
             case Assignment():
-                return self._assignment(line)
+                statement = self._assignment(line)
+                if statement is not None:
+                    yield statement
             case Conditional():
-                branches = tuple((self.condition(c), self._statements(body)) for c, body in line.branches)
-                return If(branches, self._statements(line.otherwise), span=line.span)
+                conditional = self._conditional(line)
+                if conditional.otherwise or any(body for _, body in conditional.branches):
+                    yield conditional
+            case Loop():
+                if self.is_data_loop(line.condition):
+                    self.context.error(
+                        "a loop over the data set is not supported",
+                        line.condition.span,
+                        "prepare the data in the file",
+                    )
+                    return
+                condition = self.condition(line.condition)
+                yield While(condition, self.statements(line.body), span=line.span)
+            case Foreign("("):
+                lower_protocol_phrase(self.outside, self.record, line)
             case Foreign():
-                self._foreign(line)
-                return None
+                yield from self.foreign(line)
 
-    def _foreign(self, line: Foreign) -> None:
-        if line.word.startswith("("):
-            if self.record == "ERROR" and "OBS" in line.text.upper():
-                self.context.notice("$ERROR is computed for every record, not observations only", line.span)
-                return
-            self.context.error("a call protocol phrase is not supported yet", line.span)
-            return
-        if line.word.startswith("END"):
-            return  # its loop is reported
-        self.context.error(f"{line.word} is not supported yet", line.span, "write it with IF and assignments")
+    def _conditional(self, line: Conditional) -> If:
+        branches = []
+        asks = any(_mentions(condition, "ICALL") for condition, _ in line.branches)
+        self._simulating += asks
+        for condition, body in line.branches:
+            branches.append((self.condition(condition), self.statements(body)))
+        otherwise = self.statements(line.otherwise)
+        self._simulating -= asks
+        return If(tuple(branches), otherwise, span=line.span)
 
-    def _assignment(self, line: Assignment) -> Assign | None:
-        if isinstance(line.target, Name):
-            name = line.target.text
-            if name == "CALLFL":
-                self._call_protocol(line)
-                return None
-            replaced = self.outside.replacements.get(name)
-            if isinstance(replaced, Name):
-                name = replaced.text
-            if not self._may_assign(name, line.target.span):
-                return None
-        else:
-            element = self._element_target(line.target)
-            if element is None:
-                return None
-            name = element
+    def _assignment(self, line: Assignment) -> Statement | None:
+        target = self._target(line.target)
+        if self._is_derivative(target, line.value):
+            return None
+        if isinstance(target, Apply):
+            return self._element_assignment(target, line)
+        name, span = target.text, target.span
+        if name == "CALLFL":
+            lower_callfl(self.outside, self.record, line)
+            return None
+        if name in WITHOUT_EFFECT:
+            self.context.notice(f"{name} has no effect: {WITHOUT_EFFECT[name]}", line.span)
+        elif name in self.common and name in WORK_SPACE:
+            self.context.notice(f"{name} has no effect: nothing needs a size in advance", line.span)
+            return None
+        elif name in self.common:
+            self.context.error(
+                f"{name} belongs to a legacy engine, which is not there", line.span, "remove the assignment"
+            )
+            return None
+        if (self.record, name) in (("MIX", "NSPOP"), ("AESINITIAL", "INIT")):
+            return None  # read from the syntax tree; whether a first guess is exact makes no difference
+        if not self._may_assign(name, span):
+            return None
+        column = self.outside.inputs.resolve(name)
+        name = column.name if column is not None else name
         value = self.value(line.value)
+        if name in self.outside.abbreviations.integers or name in self.integers:
+            value = as_whole(value, self.outside.abbreviations.integers | self.integers)
         self.assigned.add(name)
         return Assign(name, value, span=line.span)
 
+    def _is_derivative(self, target: Name | Apply, value: Node) -> bool:
+        """Take ``X=G(1,1)``: a derivative of the prediction under a name of the user's, for tables."""
+        match value:
+            case Apply("G" | "H" | "HH" as name, (Literal(row), Literal(column))) if self.has_verbatim:
+                spelled = target.text if isinstance(target, Name) else key(target)
+                self.coming.discard(spelled)
+                self.outside.derivatives[spelled] = f"{name}{row}{column}"
+                return True
+        return False
+
+    def _target(self, target: Name | Apply) -> Name | Apply:
+        """Return ``target`` after REPLACE."""
+        spelled = target.text if isinstance(target, Name) else key(target)
+        meaning = self.outside.abbreviations.meanings.get(spelled)
+        if isinstance(meaning, tuple) and len(meaning) == 1 and isinstance(meaning[0], Name | Apply):
+            return meaning[0]
+        return target if isinstance(target, Name) else self.resolve(target)
+
     def _may_assign(self, name: str, span: Span) -> bool:
-        if self.outside.inputs.resolve(name) is not None:
+        outside = self.outside
+        if outside.inputs.resolve(name) is not None and not (self._simulating and self.record != "DES"):
             self.context.error(
-                f"{name} is a data item and cannot be assigned", span, "give the variable another name"
+                f"{name} is a data item and cannot be assigned",
+                span,
+                "give the variable another name; only code under IF (ICALL.EQ.4) may assign data items",
             )
         elif name in RESERVED:
-            self.context.error(f"{name} is not supported yet", span)
+            self.context.error(f"{name} cannot be assigned", span, "it is reserved")
         elif (name == "F" and self.record == "ERROR") or (name == "T" and self.record == "DES"):
             self.context.error(f"{name} is reserved in ${self.record} and cannot be assigned", span)
-        elif self.record == "DES" and name in self.outside.variables:
+        elif self.record == "DES" and outside.variables.get(name, "MIX") != "MIX":
             self.context.error(
-                f"{name} is assigned in ${self.outside.variables[name]} and cannot change in $DES", span
+                f"{name} is assigned in ${outside.variables[name]} and cannot change in $DES", span
             )
         else:
             return True
         return False
 
-    def _call_protocol(self, line: Assignment) -> None:
-        """Take CALLFL: only 1 (once per subject) can make a difference, where a data item varies."""
-        match line.value:
-            case Literal("1"):
-                self._once_per_subject = line.span
-            case Literal("0") | Unary("-", Literal("1" | "2")):
-                pass
-            case _:
-                self.context.error("CALLFL must be -2, -1, 0 or 1", line.span)
-        self.context.notice(f"CALLFL has no effect: ${self.record} is evaluated at every record", line.span)
+    def _element_assignment(self, target: Apply, line: Assignment) -> Statement | None:
+        sizes = self.outside.abbreviations.arrays.get(target.name)
+        if sizes:
+            return self._declared_assignment(target, line, sizes)
+        count = self.count(target.name)
+        if not count:
+            self._no_target(target)
+            return None
+        kept = "A_0" if self.record == "AESINITIAL" else target.name
+        if len(target.arguments) == 1 and not self._is_constant(target.arguments[0], target.name):
+            if target.name not in ("DADT", "A_0", "E"):
+                self.context.error(f"the index of {target.name} must be a whole number here", target.span)
+                return None
+            names = element_names(kept, (count,))
+            self.assigned |= set(names)
+            return assign_chosen(self.value(target.arguments[0]), names, self.value(line.value), line.span)
+        index = self.index(target, count, "compartment")
+        if index is None:
+            return None
+        name = element_name(kept, (index,))
+        value = self.value(line.value)
+        self.assigned.add(name)
+        return Assign(name, value, span=line.span)
 
-    def _element_target(self, target: Apply) -> str | None:
-        n = self.outside.n_compartments
-        allowed = {"DES": "DADT", "PK": "A_0"}.get(self.record)
-        if target.name == allowed and n:
-            index = self.index(target, n, "compartment")
-            return None if index is None else f"{allowed}({index})"
-        if target.name in RESERVED_ARRAYS or target.name in FUNCTION_NAMES:
-            where = {"DADT": ": it belongs in $DES", "A_0": ": it belongs in $PK"}.get(target.name, " yet")
-            self.context.error(f"{target.name}(...) cannot be assigned here{where}", target.span)
+    def _declared_assignment(
+        self, target: Apply, line: Assignment, sizes: tuple[int, ...]
+    ) -> Statement | None:
+        if len(target.arguments) != len(sizes):
+            self._dimensions(target, sizes)
+            return None
+        names = element_names(target.name, sizes)
+        position = self.position(target, sizes)
+        value = self.value(line.value)
+        if target.name in self.outside.abbreviations.integers:
+            value = as_whole(value, self.outside.abbreviations.integers)
+        if isinstance(position, int):
+            if position == 0:
+                return None
+            self.assigned.add(names[position - 1])
+            return Assign(names[position - 1], value, span=line.span)
+        self.assigned |= set(names)
+        return assign_chosen(position, names, value, line.span)
+
+    def _no_target(self, target: Apply) -> None:
+        name = target.name
+        if name in RESERVED_ARRAYS or name in FUNCTION_NAMES:
+            self.context.error(f"{name}(...) cannot be assigned here", target.span, _WHERE.get(name, ""))
         else:
-            self.context.error(f"{target.name} is no array that can be assigned", target.span)
-        return None
+            self.context.error(
+                f"{name} is no array that can be assigned", target.span, f"$ABBREVIATED DECLARE {name}(10)"
+            )
 
 
-def _targets(lines: list[CodeLine] | tuple[CodeLine, ...]) -> list[str]:
-    """Return the names that ``lines`` assign anywhere."""
-    names: list[str] = []
+def targets(lines: list[CodeLine] | tuple[CodeLine, ...]) -> Iterator[str]:
+    """Yield the names that ``lines`` assign anywhere, elements with a constant index too."""
     for line in lines:
-        if isinstance(line, Assignment) and isinstance(line.target, Name):
-            names.append(line.target.text)
-        elif isinstance(line, Conditional):
-            for _, body in line.branches:
-                names += _targets(body)
-            names += _targets(line.otherwise)
-    return names
+        match line:
+            case Assignment(Name(text)):
+                yield text
+            case Assignment(Apply(name, (Literal(text),))) if (index := whole(text)) is not None:
+                yield element_name(name, (index,))
+            case Conditional():
+                for _, body in line.branches:
+                    yield from targets(body)
+                yield from targets(line.otherwise)
+            case Loop():
+                yield from targets(line.body)
+            case Foreign("CALL", text) if "RANDOM" in text.upper():
+                yield from ForeignLowering.drawn(text)
+
+
+def _returns(line: CodeLine) -> bool:
+    """Tell whether a RETURN stands inside ``line``."""
+    match line:
+        case Conditional():
+            bodies = (*(body for _, body in line.branches), line.otherwise)
+            return any(_returns(inner) for body in bodies for inner in body)
+        case Loop():
+            return any(_returns(inner) for inner in line.body)
+        case Foreign("RETURN"):
+            return True
+    return False
+
+
+def _mentions(node: Node, name: str) -> bool:
+    match node:
+        case Name(text):
+            return text == name
+        case Apply():
+            return any(_mentions(argument, name) for argument in node.arguments)
+        case Unary():
+            return _mentions(node.operand, name)
+        case Literal():
+            return False
+    return _mentions(node.left, name) or _mentions(node.right, name)

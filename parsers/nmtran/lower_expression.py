@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from ...engine.ir.dataset import Inputs
 from ...engine.ir.expression import (
     FUNCTIONS,
-    Amount,
     Binary,
     BinaryOperator,
     Call,
     Column,
     Compare,
     Comparison,
-    Eps,
-    Eta,
     Expression,
     Logical,
     LogicalOperator,
     Negative,
     Not,
     Number,
-    Theta,
     Time,
     Variable,
 )
-from .context import Context
 from .functions import FUNCTION_NAMES, PROTECTED, RESERVED, RESERVED_ARRAYS
-from .lower_parameters import Parameters
-from .numbers import number, whole
+from .lower_elements import NOTHING, PARAMETER_WORDS, ElementLowering
+from .numbers import number
+from .replace import Selection
+from .reserved import at_first_call, known_value
+from .surroundings import GENERATED_ITEMS, Surroundings
 from .syntax import Apply, Infix, Literal, Name, Node, Unary
 from .words import suggest
 
@@ -43,48 +38,25 @@ _COMPARISON: dict[str, Comparison] = {
     ">=": ">=",
 }
 _LOGICAL: dict[str, LogicalOperator] = {"and": "and", "or": "or"}
-_EPS_WORDS = ("EPS", "ERR")
-_PARAMETER_WORDS = ("THETA", "ETA", *_EPS_WORDS)
-# With compartments these data items exist even where $INPUT does not name them.
-GENERATED_ITEMS = ("EVID", "MDV")
-_NOTHING = Number(0.0)  # stands for what could not be lowered; its problem is noted
 
 
-@dataclass
-class Surroundings:
-    """What code can see from outside its record.
-
-    ``variables`` are those assigned by earlier records; each record adds its own.
-    """
-
-    context: Context
-    inputs: Inputs
-    parameters: Parameters
-    replacements: dict[str, Node]
-    n_compartments: int
-    variables: dict[str, str] = field(default_factory=dict)  # name -> record that assigns it
-    inner: set[str] = field(default_factory=set)  # assigned inside $DES, not visible elsewhere
+_DERIVATIVES = ("G", "H", "HH")
+_EARLIER = ("it has its value at the record before", "it is 0")
 
 
-class ExpressionLowering:
-    """Lowers the expressions of one code record.
-
-    ``assigned`` are the variables assigned so far in it, ``coming`` all those it assigns anywhere.
-    """
+class ExpressionLowering(ElementLowering):
+    """Lowers the expressions of one code record."""
 
     def __init__(self, outside: Surroundings, record: str) -> None:
-        self.outside = outside
-        self.record = record
-        self.context = outside.context
-        self.assigned: set[str] = set()
-        self.coming: set[str] = set()
+        super().__init__(outside, record)
         self._replacing: set[str] = set()
 
     def condition(self, node: Node) -> Expression:
         """Return the condition that ``node`` means."""
         match node:
             case Infix(operator, left, right) if operator in _COMPARISON:
-                return Compare(_COMPARISON[operator], self.value(left), self.value(right), span=node.span)
+                compare = Compare(_COMPARISON[operator], self.value(left), self.value(right), span=node.span)
+                return at_first_call(compare)
             case Infix(operator, left, right) if operator in _LOGICAL:
                 return Logical(
                     _LOGICAL[operator], self.condition(left), self.condition(right), span=node.span
@@ -92,7 +64,7 @@ class ExpressionLowering:
             case Unary("not", operand):
                 return Not(self.condition(operand), span=node.span)
         self.context.error("a condition compares two values", node.span, "e.g. IF (SEX.EQ.1) ...")
-        return Compare("==", _NOTHING, _NOTHING)
+        return Compare("==", NOTHING, NOTHING)
 
     def value(self, node: Node) -> Expression:
         """Return the arithmetic value that ``node`` means."""
@@ -101,7 +73,7 @@ class ExpressionLowering:
                 found = number(text)
                 if found is None:
                     self.context.error(f"the number {text} is too large", node.span)
-                    return _NOTHING
+                    return NOTHING
                 return Number(found, span=node.span)
             case Name():
                 return self._name(node)
@@ -114,48 +86,74 @@ class ExpressionLowering:
             case Infix(operator, left, right) if operator in _ARITHMETIC:
                 return Binary(_ARITHMETIC[operator], self.value(left), self.value(right), span=node.span)
         self.context.error("a condition has no value", node.span, "use it in IF (...)")
-        return _NOTHING
+        return NOTHING
 
-    def _replaced(self, key: str) -> Expression | None:
+    def _replaced(self, key: str, node: Name | Apply) -> Expression | None:
         """Return what stands for ``key`` by $ABBREVIATED REPLACE, or None; never twice over."""
-        node = self.outside.replacements.get(key)
-        if node is None or key in self._replacing:
+        meaning = self.outside.abbreviations.meanings.get(key)
+        if meaning is None or key in self._replacing:
             return None
         self._replacing.add(key)
-        value = self.value(node)
+        if isinstance(meaning, Selection):
+            value = self.selected(node, meaning)
+        elif len(meaning) == 1:
+            value = self.value(meaning[0])
+        else:
+            self.context.error(f"{key} stands for several values", node.span, "use it as an index")
+            value = NOTHING
         self._replacing.remove(key)
         return value
 
     def _name(self, node: Name) -> Expression:
-        name, span = node.text, node.span
-        if (replaced := self._replaced(name)) is not None:
+        name, span, outside = node.text, node.span, self.outside
+        if (replaced := self._replaced(name, node)) is not None:
             return replaced
-        if name in self.assigned or name in self.outside.variables:
-            return Variable(name, span=span)
         if name == "F" and self.record == "ERROR":
             return Variable("F", span=span)
-        if name == "T" and self.record == "DES":
+        column = outside.inputs.resolve(name)
+        if column is not None and column.name in outside.shadows:
+            return Variable(column.name, span=span)
+        if name in self.assigned or name in outside.variables:
+            return Variable(name, span=span)
+        if name in self.coming:
+            if name not in outside.abbreviations.arrays and not self.has_verbatim:
+                means = _EARLIER[self.record == "DES"]
+                self.context.notice(f"{name} is used before it is assigned: {means}", span)
+            return Variable(name, span=span)
+        if name == "T" and self.record in ("DES", "AES"):
             return Time(span=span)
-        column = self.outside.inputs.resolve(name)
         if column is not None:
             return Column(column.name, span=span)
-        if name in GENERATED_ITEMS and self.outside.n_compartments:
+        if name in GENERATED_ITEMS and outside.n_compartments:
             return Column(name, span=span)
+        if name == "MIXP" and outside.subpopulations:
+            return self.value(Apply("MIXP", (Name("MIXNUM", span),), span, span))
+        known = known_value(name, self.record, span)
+        if known is not None:
+            return known
+        return self._from_elsewhere(node)
+
+    def _from_elsewhere(self, node: Name) -> Expression:
+        """Return a variable that only $DES or a later record assigns, or note that ``node`` is undefined."""
+        name, span, outside = node.text, node.span, self.outside
+        if name in outside.inner and self.record == "ERROR":
+            outside.inner_read.add(name)
+            return Variable(name, span=span)
+        later = outside.everywhere.get(name)
+        if later is not None and self.record == "PK" and later == "ERROR":
+            self.context.notice(f"{name} has the value that $ERROR gave it at the record before", span)
+            return Variable(name, span=span)
+        if name in outside.abbreviations.arrays and not outside.abbreviations.arrays[name]:
+            return Variable(name, span=span)  # declared, and never assigned: zero
         if name in RESERVED:
-            self.context.error(f"{name} is not supported yet", span)
-        elif name in self.outside.inner and name not in self.coming:
-            self.context.error(
-                f"{name} is assigned in $DES: using it in ${self.record} is not supported yet", span
-            )
-        elif name in self.coming:
-            self.context.error(
-                f"{name} is used before it is assigned",
-                span,
-                "values kept from the previous record are not supported yet",
-            )
+            self.context.error(f"{name} is not supported", span)
+        elif self.has_verbatim:  # which could assign it, so NM-TRAN does not ask
+            self.context.notice(f"{name} is never assigned and counts as 0", span)
+        elif name in outside.inner:
+            self.context.error(f"{name} is assigned in $DES, which ${self.record} cannot see", span)
         else:
             self.context.error(f"{name} is not defined", span, self._nearest(name))
-        return _NOTHING
+        return NOTHING
 
     def _nearest(self, name: str) -> str:
         dropped = [c.name for c in self.outside.inputs.columns if c.role == "dropped"]
@@ -165,44 +163,36 @@ class ExpressionLowering:
         known = [*self.assigned, *self.outside.variables, *columns, *self.coming]
         return suggest(name, [word for word in known if "(" not in word])
 
+    def resolve(self, node: Apply) -> Apply:
+        """Return ``node`` with the names among its arguments replaced that stand for indices."""
+        if not self.outside.abbreviations.meanings:
+            return node
+        arguments: list[Node] = []
+        for argument in node.arguments:
+            meaning = self.outside.abbreviations.meanings.get(
+                argument.text if isinstance(argument, Name) else ""
+            )
+            arguments += meaning if isinstance(meaning, tuple) else (argument,)
+        return Apply(node.name, tuple(arguments), node.span, node.name_span)
+
     def _apply(self, node: Apply) -> Expression:
-        if (replaced := self._replaced(_key(node))) is not None:
+        if (replaced := self._replaced(key(node), node)) is not None:
             return replaced
-        if node.name in _PARAMETER_WORDS:
-            return self._parameter(node)
-        n = self.outside.n_compartments
-        if node.name == "A" and n:
-            if self.record == "PK":
-                self.context.error("amounts A(n) in $PK are not supported yet", node.span, "use them in $DES")
-                return _NOTHING
-            return self._amount(node)
-        if (node.name == "DADT" and self.record == "DES") or (node.name == "A_0" and self.record == "PK"):
-            return self._reused_element(node)
+        node = self.resolve(node)
+        element = self.element(node)
+        if element is not None:
+            return element
         if node.name in FUNCTION_NAMES or node.name in PROTECTED:
             return self._call(node)
         if node.name in RESERVED_ARRAYS:
-            self.context.error(f"{node.name}(...) is not supported yet", node.span)
+            hint = "derivatives of the prediction are not there for code" if node.name in _DERIVATIVES else ""
+            self.context.error(f"{node.name}(...) is not supported in ${self.record}", node.span, hint)
         else:
-            known = (*FUNCTION_NAMES, *PROTECTED, *_PARAMETER_WORDS)
+            known = (*FUNCTION_NAMES, *PROTECTED, *PARAMETER_WORDS, *self.outside.abbreviations.arrays)
             self.context.error(
                 f"{node.name} is no function or array", node.name_span, suggest(node.name, known)
             )
-        return _NOTHING
-
-    def _amount(self, node: Apply) -> Expression:
-        n = self.outside.n_compartments
-        if node.arguments[0] == Literal(str(n + 1), node.span):
-            self.context.error("the amount in the output compartment is not supported yet", node.span)
-            return _NOTHING
-        index = self.index(node, n, "compartment")
-        return _NOTHING if index is None else Amount(index, span=node.span)
-
-    def _reused_element(self, node: Apply) -> Expression:
-        index = self.index(node, self.outside.n_compartments, "compartment")
-        name = f"{node.name}({index})"
-        if index is not None and name not in self.assigned:
-            self.context.error(f"{name} is used before it is assigned", node.span)
-        return Variable(name, span=node.span)
+        return NOTHING
 
     def _call(self, node: Apply) -> Expression:
         name: str | None
@@ -216,64 +206,13 @@ class ExpressionLowering:
         if given != count if count is not None else given < 2:
             wanted = "two or more arguments" if count is None else f"{count} argument{'s' * (count > 1)}"
             self.context.error(f"{node.name} takes {wanted}, not {given}", node.span)
-            return _NOTHING
+            return NOTHING
         arguments = tuple(self.value(argument) for argument in node.arguments)
         return arguments[0] if name is None else Call(name, arguments, span=node.span)
 
-    def _parameter(self, node: Apply) -> Expression:
-        kind = "EPS" if node.name in _EPS_WORDS else node.name
-        parameters = self.outside.parameters
-        counts = {
-            "THETA": len(parameters.thetas),
-            "ETA": sum(b.size for b in parameters.omega),
-            "EPS": sum(b.size for b in parameters.sigma),
-        }
-        if kind == "EPS" and self.record in ("PK", "DES"):
-            self.context.error(f"{node.name} has no place in ${self.record}", node.span, "use it in $ERROR")
-            return _NOTHING
-        if len(node.arguments) == 1 and isinstance(label := node.arguments[0], Name):
-            names = parameters.names[kind]
-            index = names.get(label.text)
-            if index is None:
-                self.context.error(
-                    f"there is no {kind} named {label.text}", label.span, suggest(label.text, names)
-                )
-                return _NOTHING
-        else:
-            index = self.index(node, counts[kind], kind)
-        if index is None:
-            return _NOTHING
-        match kind:
-            case "THETA":
-                return Theta(index, span=node.span)
-            case "ETA":
-                return Eta(index, span=node.span)
-        return Eps(index, span=node.span)
 
-    def index(self, node: Apply, count: int, what: str) -> int | None:
-        """Return the constant index of an array element, checked against ``count``."""
-        literal = node.arguments[0]
-        known = self.outside.parameters.complete
-        index = whole(literal.text) if isinstance(literal, Literal) else None
-        if len(node.arguments) != 1 or index is None:
-            self.context.error(
-                f"the index of {node.name} must be a whole number", literal.span, f"e.g. {node.name}(1)"
-            )
-            return None
-        if 1 <= index <= count or (index > 0 and what in _PARAMETER_WORDS and not known):
-            return index
-        record = {"THETA": "$THETA", "ETA": "$OMEGA", "EPS": "$SIGMA"}.get(what, "the model")
-        has = f"{record} has {count}" if count else f"{record} has none"
-        self.context.error(f"{node.name}({index}) does not exist: {has}", node.span, self._remedy(what))
-        return None
-
-    @staticmethod
-    def _remedy(what: str) -> str:
-        record = {"THETA": "$THETA", "ETA": "$OMEGA", "EPS": "$SIGMA"}.get(what)
-        return f"add it to {record}, or correct the index" if record else "correct the index"
-
-
-def _key(node: Apply) -> str:
+def key(node: Apply) -> str:
+    """Return how $ABBREVIATED spells ``node``, where it can."""
     argument = node.arguments[0]
     inside = argument.text if isinstance(argument, Name | Literal) else "?"
     return f"{node.name}({inside})"

@@ -156,13 +156,7 @@ class MatrixLowering:
                 "one value for each pair: (1,1) (2,1) (2,2) ...",
             )
             return
-        labels = [""] * size
-        for i in range(size):
-            _, item, following = elements[i * (i + 3) // 2]
-            if item is not None:
-                labels[i] = comment_label(self.context, item.span, following.span if following else None)
-                if item.name is not None:
-                    labels[i] = add_name(self.context, self.names, item.name, self.first + i)
+        labels = [self._row_label(elements, i) for i in range(size)]
         scaled = bool(words & {"STANDARD", "CORRELATION", "CHOLESKY"})
         self.last_block = len(self.blocks)
         self._add(
@@ -179,6 +173,17 @@ class MatrixLowering:
                 ),
             )
         )
+
+    def _row_label(self, elements: list[tuple[float, MatrixItem | None, MatrixItem | None]], i: int) -> str:
+        """Return the name that stands in row ``i`` (from 0), or the comment after its diagonal element."""
+        row = elements[i * (i + 1) // 2 : i * (i + 3) // 2 + 1]
+        for _, item, _ in row:
+            if item is not None and item.name is not None:
+                return add_name(self.context, self.names, item.name, self.first + i)
+        _, item, following = row[-1]
+        if item is None:
+            return ""
+        return comment_label(self.context, item.span, following.span if following else None)
 
     @staticmethod
     def _elements(

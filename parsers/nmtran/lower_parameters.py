@@ -37,13 +37,16 @@ def lower_parameters(
     """Return the parameters that the records declare."""
     names: dict[str, dict[str, int]] = {"THETA": {}, "ETA": {}, "EPS": {}}
     before = len(context.problems)
-    lowered = _thetas(context, thetas, names["THETA"])
+    lowered = lower_thetas(context, thetas, names["THETA"])
     omega = MatrixLowering(context, "OMEGA", names["ETA"]).lower(omegas)
     sigma = MatrixLowering(context, "SIGMA", names["EPS"]).lower(sigmas)
     return Parameters(tuple(lowered), omega, sigma, names, len(context.problems) == before)
 
 
-def _thetas(context: Context, records: list[ThetaRecord], names: dict[str, int]) -> list[ThetaParameter]:
+def lower_thetas(
+    context: Context, records: list[ThetaRecord], names: dict[str, int], *, free: bool = True
+) -> list[ThetaParameter]:
+    """Return the thetas of ``records``; those that are not ``free`` are values of a prior."""
     thetas: list[ThetaParameter] = []
     for record in records:
         offset = len(thetas)
@@ -51,7 +54,7 @@ def _thetas(context: Context, records: list[ThetaRecord], names: dict[str, int])
             label = comment_label(context, item.span, following.span if following else None)
             if item.name is not None:
                 label = add_name(context, names, item.name, len(thetas) + 1)
-            theta = _theta(context, item, label)
+            theta = _theta(context, item, label, free)
             for _ in range(item.repeat):
                 thetas.append(replace(theta, name=f"THETA{len(thetas) + 1}"))
         for i, word in enumerate(record.names, start=offset):
@@ -66,7 +69,7 @@ def _thetas(context: Context, records: list[ThetaRecord], names: dict[str, int])
     return thetas
 
 
-def _theta(context: Context, item: ThetaItem, label: str) -> ThetaParameter:
+def _theta(context: Context, item: ThetaItem, label: str, free: bool) -> ThetaParameter:
     slots: list[Word | None] = []
     fixed, empty = False, True
     for word in (*item.inside, *item.after):
@@ -99,8 +102,7 @@ def _theta(context: Context, item: ThetaItem, label: str) -> ThetaParameter:
         context.notice("no initial value: the middle of the bounds is taken", item.span)
     else:
         initial = _bound(middle)
-    if lower == upper == initial:
-        fixed = True
+    fixed = fixed or lower == upper == initial or not free
     _check_theta(context, item, initial, lower, upper, fixed, middle)
     return ThetaParameter(
         "",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from ...engine.ir.span import Span
 from ...engine.ir.task import TableTask
 from .context import Context
-from .option_words import TABLE_OPTIONS, TABLE_WORDS
+from .eta_lists import eta_list
+from .option_words import TABLE_FLAGS, TABLE_OPTIONS, TABLE_WORDS
 from .syntax import Option
 from .words import resolve, suggest
 
@@ -21,11 +22,19 @@ _HEADERS: dict[str, Literal["repeat", "once", "none"]] = {
 }
 _ROWS: dict[str, Literal["first", "last", "first_last"]] = {
     "FIRSTONLY": "first",
+    "FIRSTRECORDONLY": "first",
+    "FIRSTRECONLY": "first",
     "LASTONLY": "last",
+    "LASTRECORDONLY": "last",
+    "LASTRECONLY": "last",
     "FIRSTLASTONLY": "first_last",
 }
-_ETAS = re.compile(r"(\d{1,6}):(\d{1,6}|LAST)", re.IGNORECASE)
-_ETA = re.compile(r"ETA(\d{1,6})")
+# Options that say which rows or columns there are and how they look; the others are kept as they are.
+_UNDERSTOOD = frozenset({"FILE", "FORMAT", "IDFORMAT", "PRINT", "NOPRINT", "NOTITLE", "NOLABEL", "APPEND"})
+_UNDERSTOOD |= {"NOAPPEND", "HEADER", *_HEADERS, *_ROWS}
+_ETA = re.compile(r"ETA?(\d{1,6})")
+# Made by the engine of the language: G11, H21 (derivatives), VA_1 (vectors), :003 and 0012 (working arrays).
+_GENERATED = re.compile(r"[GH]\d{1,3}1|HH\d{1,2}|V[ABC]_\d|:\d{1,4}|\d{4}|(COM|VECTR[ABC])\(\d{1,4}\)")
 
 
 def lower_tables(
@@ -33,16 +42,17 @@ def lower_tables(
     records: list[tuple[Option, ...]],
     known: Collection[str],
     inner: Collection[str],
+    eta_names: Mapping[str, int],
     n_etas: int,
 ) -> tuple[TableTask, ...]:
     """Return the output tables.
 
-    ``known`` are the data items and variables they may name, ``inner`` those of $DES, which they may
-    not.
+    ``known`` are the data items and variables they may name, ``inner`` those of $DES; ``eta_names`` the
+    numbers of the random effects that have names.
     """
     heads = context.stream.of("TABLE")
     tables = (
-        _Table(context, known, inner, n_etas).lower(record, context.stream.span(head))
+        _Table(context, {*known, *inner}, eta_names, n_etas).lower(record, context.stream.span(head))
         for record, head in zip(records, heads, strict=True)
     )
     return tuple(table for table in tables if table is not None)
@@ -51,83 +61,138 @@ def lower_tables(
 class _Table:
     """Lowers one $TABLE record."""
 
-    def __init__(self, context: Context, known: Collection[str], inner: Collection[str], n_etas: int) -> None:
+    def __init__(
+        self, context: Context, known: Collection[str], eta_names: Mapping[str, int], n_etas: int
+    ) -> None:
         self.context = context
         self.known = known
-        self.inner = inner
+        self.eta_names = eta_names
         self.n_etas = n_etas
         self.items: list[str] = []
         self.options: dict[str, str] = {}
+        self.sorted_by: list[str] | None = None  # the items after BY
+        self.excluded_by: list[str] | None = None  # the items after EXCLUDE_BY
 
     def lower(self, record: tuple[Option, ...], span: Span) -> TableTask | None:
+        waiting: Option | None = None  # an option whose value stands after it without "="
         for piece in record:
-            self.piece(piece)
+            if waiting is not None and piece.value is None and piece.items is None:
+                piece = Option(waiting.name, piece.name)
+            elif waiting is not None:
+                self.piece(waiting)
+            waiting = piece if self.needs_value(piece) else None
+            if waiting is None:
+                self.piece(piece)
+        if waiting is not None:
+            self.piece(waiting)
         options = self.options
         if "OMITTED" in options:
             return None
         headers = [_HEADERS[name] for name in options if name in _HEADERS]
         rows = [_ROWS[name] for name in options if name in _ROWS]
-        file = options.get("FILE")
+        id_format = options.get("IDFORMAT")
+        rest = [(name, value) for name, value in options.items() if name not in _UNDERSTOOD]
+        for name, listed in (("BY", self.sorted_by), ("EXCLUDE_BY", self.excluded_by)):
+            if listed is not None:
+                rest.append((name, " ".join(listed)))
         return TableTask(
             tuple(self.items),
-            file,
+            options.get("FILE"),
             headers[-1] if headers else "repeat",
             title="NOTITLE" not in options,
             labels="NOLABEL" not in options,
             rows=rows[-1] if rows else "all",
             appended="NOAPPEND" not in options,
             format=options.get("FORMAT", "s1PE11.4"),
+            column_formats=(("ID", id_format),) if id_format else (),
+            options=tuple(rest),
             print_in_report="NOPRINT" not in options,
             span=span,
         )
 
+    def needs_value(self, piece: Option) -> bool:
+        text = piece.name.text.upper()
+        if piece.value is not None or piece.items is not None or text in self.known:
+            return False
+        name = resolve(text, TABLE_OPTIONS)
+        return name is not None and name not in TABLE_FLAGS
+
     def piece(self, piece: Option) -> None:
         text = piece.name.text.upper()
-        if piece.items is not None:
+        option = resolve(text, TABLE_OPTIONS)
+        if piece.items is not None and option == "FIXEDETAS":
+            self.options[option] = piece.items[0].text
+        elif piece.items is not None:
             self.element(piece, text)
-        elif piece.value is not None and not self.is_option(text):
-            self.item(piece.value.text.upper(), piece, label=text)
-        elif text not in self.known and self.is_option(text):
-            self.option(piece, text)
+        elif option is not None and (piece.value is not None or text not in self.known):
+            self.option(piece, option)
+        elif piece.value is not None:
+            self.renamed(piece, text, piece.value.text.upper().replace(" ", ""))
         else:
             self.item(text, piece)
 
-    @staticmethod
-    def is_option(text: str) -> bool:
-        return resolve(text, TABLE_OPTIONS) is not None
-
-    def option(self, piece: Option, text: str) -> None:
-        name = resolve(text, TABLE_OPTIONS)
-        assert name is not None
-        if name in ("BY", "RFORMAT", "LFORMAT", "IDFORMAT"):
-            self.context.error(f"{name} of $TABLE is not supported yet", piece.span)
-        elif name in ("FILE", "FORMAT") and piece.value is None:
+    def option(self, piece: Option, name: str) -> None:
+        if name == "BY":
+            self.sorted_by = []
+        elif name == "EXCLUDE_BY":
+            self.excluded_by = []
+        elif piece.value is None and name not in TABLE_FLAGS:
             self.context.error(f"{name} needs a value", piece.span, f"{name}=...")
-        self.options[name] = piece.value.text if piece.value is not None else ""
+        elif name in ("RFORMAT", "LFORMAT") and piece.value is not None:
+            self.options[name] = self.options.get(name, "") + piece.value.text  # given in pieces
+        else:
+            for rivals in (("PRINT", "NOPRINT"), ("APPEND", "NOAPPEND")):
+                if name in rivals:
+                    self.options.pop(rivals[1 - rivals.index(name)], None)
+            self.options[name] = piece.value.text if piece.value is not None else ""
 
     def element(self, piece: Option, text: str) -> None:
+        """Take ``ETAS(...)``, or one element of an array, perhaps with a label: ``COM(1)=G11``."""
         assert piece.items is not None
         index = piece.items[0].text.strip().upper()
-        ranged = _ETAS.fullmatch(index.replace(" ", "").replace("TO", ":"))
-        if text == "ETAS" and ranged is not None:
-            last = self.n_etas if ranged.group(2) == "LAST" else min(int(ranged.group(2)), self.n_etas + 1)
-            for i in range(int(ranged.group(1)), last + 1):
-                self.item(f"ETA{i}", piece)
+        label = piece.value.text.upper() if piece.value is not None else None
+        numbers = eta_list(index, self.n_etas) if text == "ETAS" else None
+        if numbers is not None:
+            for number in numbers:
+                self.item(f"ETA{number}", piece)
+        elif text == "ETA" and index in self.eta_names:
+            self.add(f"ETA{self.eta_names[index]}", label)
         elif text == "ETA" and index.isdecimal() and len(index) < 7:
-            self.item(f"ETA{int(index)}", piece)
+            self.item(f"ETA{int(index)}", piece, label)
+        elif _GENERATED.fullmatch(f"{text}({index})"):
+            self.item(f"{text}({index})", piece, label)
         else:
-            self.context.error(f"{text}({index}) in $TABLE is not supported yet", piece.span)
+            hint = "ETAS(1:LAST), ETA(1), or the name of a variable"
+            self.context.error(f"{text}({index}) is no item of a table", piece.span, hint)
+
+    def renamed(self, piece: Option, left: str, right: str) -> None:
+        """Take an item that the table calls otherwise; the name that means something is the item."""
+        if self.is_item(left) and not (right in TABLE_WORDS and left not in TABLE_WORDS):
+            self.item(left, piece, label=right)
+        else:
+            self.item(right, piece, label=left)
+
+    def is_item(self, name: str) -> bool:
+        known = name in self.known or name in TABLE_WORDS
+        return known or _ETA.fullmatch(name) is not None or _GENERATED.fullmatch(name) is not None
 
     def item(self, name: str, piece: Option, label: str | None = None) -> None:
         eta = _ETA.fullmatch(name)
-        if eta is not None and name not in self.known and not 1 <= int(eta.group(1)) <= self.n_etas:
-            self.context.error(f"{name} does not exist: $OMEGA has {self.n_etas}", piece.span)
-        elif name in self.inner and name not in self.known:
-            self.context.error(f"{name} is assigned in $DES: tabulating it is not supported yet", piece.span)
-        elif eta is None and name not in self.known and name not in TABLE_WORDS:
-            self.context.error(
-                f"{name} is not defined",
-                piece.span,
-                suggest(name, [*self.known, *TABLE_WORDS, *TABLE_OPTIONS]),
-            )
-        self.items.append(name if label is None else f"{label}={name}")
+        if eta is not None and name not in self.known:
+            name = f"ETA{int(eta.group(1))}"
+            if not 1 <= int(eta.group(1)) <= self.n_etas:
+                self.context.error(f"{name} does not exist: $OMEGA has {self.n_etas}", piece.span)
+        elif not self.is_item(name):
+            # no reason to refuse the model: what asks for the table will have to
+            hint = suggest(name, [*self.known, *TABLE_WORDS, *TABLE_OPTIONS])
+            message = f"{name} is not defined: a table with it cannot be written"
+            self.context.notice(f"{message}; {hint}" if hint else message, piece.span)
+        self.add(name, label)
+
+    def add(self, name: str, label: str | None) -> None:
+        if self.excluded_by is not None:
+            self.excluded_by.append(name)
+        elif self.sorted_by is not None:
+            self.sorted_by.append(name)
+        else:
+            self.items.append(name if label is None else f"{label}={name}")

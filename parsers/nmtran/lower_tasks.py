@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ...engine.ir.task import CovarianceTask, EstimationTask, Method
 from .context import Context
 from .numbers import number
@@ -12,8 +14,10 @@ from .option_words import (
     ESTIMATION_FLAGS,
     ESTIMATION_OFF,
     ESTIMATION_OPTIONS,
+    ESTIMATION_RIVALS,
     METHOD_ALIASES,
     METHODS,
+    option_value,
     with_values,
 )
 from .syntax import Option
@@ -68,7 +72,7 @@ def _estimation_option(context: Context, option: Option, carried: dict[str, str]
         words = (*ESTIMATION_OPTIONS, *ESTIMATION_ALIASES, *ESTIMATION_OFF)
         context.error(f"unknown option {text} of $ESTIMATION", option.name.span, suggest(text, words))
         return
-    value = _value(option)
+    value = option_value(option)
     if not value and name not in ESTIMATION_FLAGS:
         context.error(f"{name} needs a value", option.span, f"{name}=...")
     elif name == "METHOD":
@@ -79,13 +83,19 @@ def _estimation_option(context: Context, option: Option, carried: dict[str, str]
         value = method
     elif name == "MAXEVALS" and (number(value) is None or value.startswith("-")):
         context.error("MAXEVALS needs a number", option.span, "e.g. MAXEVALS=9999, or 0 to evaluate only")
+    for rivals in ESTIMATION_RIVALS:
+        if name in rivals:
+            for other in rivals - {name}:
+                carried.pop(other, None)
     carried[name] = value
 
 
-def _value(option: Option) -> str:
-    if option.items is not None:
-        return "(" + ",".join(word.text for word in option.items) + ")"
-    return option.value.text if option.value is not None else ""
+def response_kind(tasks: tuple[EstimationTask, ...]) -> Literal["normal", "likelihood", "minus_two_ll"]:
+    """Return what the response of the model is, by the options of the last estimation step."""
+    words = {name for name, _ in tasks[-1].options} if tasks else set()
+    if "LIKELIHOOD" in words:
+        return "likelihood"
+    return "minus_two_ll" if "-2LOGLIKELIHOOD" in words else "normal"
 
 
 def _method(options: dict[str, str]) -> Method:
@@ -130,7 +140,7 @@ def lower_covariance(context: Context, records: list[tuple[Option, ...]]) -> Cov
                 f"unknown option {text} of $COVARIANCE", option.name.span, suggest(text, COVARIANCE_OPTIONS)
             )
         else:
-            options[name] = _value(option).upper()
+            options[name] = option_value(option).upper()
     if options.pop("OMITTED", None) is not None:
         return None
     return CovarianceTask(

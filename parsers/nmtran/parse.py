@@ -27,6 +27,7 @@ _TERMINALS = {
     "$END": "end of the record",
     "THEN": "THEN",
     "ENDIF": "ENDIF",
+    "ENDDO": "ENDDO",
     "WORD": "a word",
     "LABEL": "a name",
     "VALUE": "a value",
@@ -45,24 +46,39 @@ def _grammar(name: str, start: str) -> Lark:
         rel_to=__file__,
         start=start,
         parser="lalr",
-        propagate_positions=True,
+        propagate_positions=name != "code",  # of code, the places of tokens are all that is used
         maybe_placeholders=False,
     )
 
 
-def parse_tree(stream: Stream, record: Record, grammar: str, start: str = "start") -> Tree[Token]:
+def parse_tree(
+    stream: Stream, record: Record, grammar: str, start: str = "start", text: str | None = None
+) -> Tree[Token]:
     """Parse the body of ``record`` from the rule ``start``; tokens count offsets in that body.
+
+    ``text`` replaces the body where something in it was blanked.
 
     Raises
     ------
     ProblemError
         With the first place where the text does not fit the grammar.
     """
-    text = stream.body(record)
+    text = stream.body(record) if text is None else text
     try:
         return _grammar(grammar, start).parse(text)
     except UnexpectedInput as error:
         raise ProblemError([_problem(stream, record, text, error)]) from None
+
+
+def parse_text(text: str, grammar: str, start: str) -> Tree[Token]:
+    """Parse a text that is no record's body.
+
+    Raises
+    ------
+    UnexpectedInput
+        Where it does not fit the grammar.
+    """
+    return _grammar(grammar, start).parse(text)
 
 
 def _problem(stream: Stream, record: Record, text: str, error: UnexpectedInput) -> Problem:
@@ -85,8 +101,11 @@ def _problem(stream: Stream, record: Record, text: str, error: UnexpectedInput) 
     if ended and opened is not None:
         at, message, hint = opened, "this parenthesis is never closed", "add ')'"
     elif "ENDIF" in expected and at >= end:
-        at = _open_if(text)
+        at = _opened_by(_IFS, text)
         message, hint, width = "this IF ... THEN has no ENDIF", "close it with ENDIF", 2
+    elif "ENDDO" in expected and at >= end:
+        at = _opened_by(_LOOPS, text)
+        message, hint, width = "this DO WHILE has no ENDDO", "close it with ENDDO", 2
     elif ended:
         at, width = max(len(text[:at].rstrip()) - 1, 0), 1
         message = "the line ends too early" if by_lines else f"${record.name} ends too early"
@@ -94,20 +113,21 @@ def _problem(stream: Stream, record: Record, text: str, error: UnexpectedInput) 
             return Problem(f"${record.name} is empty", record.head, hint)
     elif text[at] == ")" and opened is None:
         message, hint = "unbalanced parenthesis: there is no '(' to this ')'", "remove it, or add '('"
-    elif text[at] == '"' and by_lines:
-        message, hint = "verbatim code is not supported yet", "write it as abbreviated code"
-        width = len(text[at:].split("\n", 1)[0].rstrip())
     else:
         message = f"'{text[at : at + width].strip()}' does not fit here"
     start = record.start + at
     return Problem(message, stream.source.span(start, start + width), hint)
 
 
-def _open_if(text: str) -> int:
-    """Return the offset of the last block IF without ENDIF."""
+_IFS = re.compile(r"^[ \t]*(END\s*IF\b|IF\b(?=.*\bTHEN\s*$))", re.IGNORECASE | re.MULTILINE)
+_LOOPS = re.compile(r"^[ \t]*(END\s*DO\b|DO\s*WHILE\b)", re.IGNORECASE | re.MULTILINE)
+
+
+def _opened_by(pattern: re.Pattern[str], text: str) -> int:
+    """Return the offset of the last block that ``pattern`` finds opened and not closed."""
     opened = [0]
-    for match in re.finditer(r"^[ \t]*(END\s*IF\b|IF\b(?=.*\bTHEN\s*$))", text, re.I | re.M):
-        if match.group(1).upper() == "IF":
+    for match in pattern.finditer(text):
+        if not match.group(1).upper().startswith("END"):
             opened.append(match.start(1))
         elif len(opened) > 1:
             opened.pop()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from lark import Token, Tree
+from lark.exceptions import UnexpectedInput
 
 from ...engine.ir.span import Span
-from .parse import parse_tree
+from .parse import parse_text, parse_tree
 from .records import Record, Stream
 from .syntax import (
     Apply,
@@ -17,12 +18,14 @@ from .syntax import (
     Foreign,
     Infix,
     Literal,
+    Loop,
     Name,
     Node,
     Unary,
 )
+from .verbatim import unwrap
 
-_FOREIGN = re.compile(r"\(|DO\s*WHILE|END\s*DO|GO\s*TO|[A-Z]+", re.IGNORECASE)
+_FOREIGN = re.compile(r"[(\"]|GO\s*TO|[A-Z]+", re.IGNORECASE)
 _COMPARISONS = {
     ".EQ.": "==",
     ".EQN.": "==",
@@ -49,15 +52,29 @@ def parse_code(stream: Stream, record: Record) -> tuple[CodeLine, ...]:
     ProblemError
         Where the code does not fit the grammar.
     """
-    return _Code(stream, record).lines(parse_tree(stream, record, "code").children)
+    text = stream.body(record)
+    if '"' in text:
+        text = unwrap(text)
+    tree = parse_tree(stream, record, "code", text=text)
+    return _Code(stream, record.start).lines(tree.children)
+
+
+def parse_expression(stream: Stream, text: str, start: int) -> tuple[Node, ...] | None:
+    """Return the expressions, with commas between, that ``text`` at offset ``start`` is, or None."""
+    try:
+        tree = parse_text(text, "code", "values")
+    except UnexpectedInput:
+        return None
+    code = _Code(stream, start)
+    return tuple(code.node(child) for child in tree.children)
 
 
 class _Code:
     """Turns the parse tree of one record into statements with places in the file."""
 
-    def __init__(self, stream: Stream, record: Record) -> None:
+    def __init__(self, stream: Stream, base: int) -> None:
         self.source = stream.source
-        self.base = record.start
+        self.base = base
 
     def place(self, token: Token) -> Span:
         start = self.base + (token.start_pos or 0)
@@ -85,6 +102,11 @@ class _Code:
                 return Conditional(((self.node(condition), (line,)),), (), self.place(head).to(line.span))
             case "conditional":
                 return self.conditional(tree)
+            case "loop":
+                head, condition, body, last = tree.children
+                assert isinstance(head, Token) and isinstance(body, Tree) and isinstance(last, Token)
+                span = self.place(head).to(self.place(last))
+                return Loop(self.node(condition), self.lines(body.children), span)
         raise AssertionError(f"no statement called {tree.data}")
 
     def conditional(self, tree: Tree[Token]) -> Conditional:

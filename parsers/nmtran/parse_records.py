@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from lark import Token, Tree
 
@@ -19,7 +20,6 @@ from .syntax import (
     MatrixItem,
     MatrixRecord,
     Option,
-    Replacement,
     ThetaItem,
     ThetaRecord,
     Word,
@@ -86,13 +86,19 @@ def parse_data(stream: Stream, record: Record) -> DataSource:
             case "file":
                 file = parsed.word(tree.children[0])
             case "option":
-                value = parsed.words(tree, "VALUE")
-                options.append(Option(parsed.words(tree, "WORD")[0], value[0] if value else None))
+                (name,) = parsed.words(tree, "WORD")
+                options.append(Option(name, parsed.optional(tree, "VALUE", "QUOTED")))
+            case "loose":
+                options.append(Option(parsed.words(tree, "VALUE", "QUOTED")[0]))
+            case "translate":
+                name, listed = parsed.words(tree, "TRANSLATE", "LIST")
+                options.append(Option(name, listed))
             case "character":
                 name, value_word = parsed.words(tree, "FILTER", "FILTERCHAR")
                 options.append(Option(name, value_word))
             case "format":
-                options.append(Option(Word("FORMAT", parsed.span(tree))))
+                (listed,) = parsed.words(tree, "LIST")
+                options.append(Option(Word("FORMAT", listed.span), listed))
             case "filter":
                 conditions = tuple(_condition(parsed, c) for c in tree.children if isinstance(c, Tree))
                 filters.append((parsed.words(tree, "FILTER")[0], conditions))
@@ -113,7 +119,9 @@ def parse_options(stream: Stream, record: Record) -> tuple[Option, ...]:
 
 
 def _option(parsed: _Parsed, tree: Tree[Token]) -> Option:
-    (name,) = parsed.words(tree, "WORD")
+    if tree.data == "plain":
+        return Option(parsed.words(tree, "QUOTED")[0])
+    (name,) = parsed.words(tree, "WORD", "LPAR")
     group = parsed.subtree(tree, "list")
     items = parsed.words(group, "ITEM", "QUOTED") if group is not None else None
     return Option(name, parsed.optional(tree, "VALUE", "QUOTED"), items)
@@ -126,6 +134,8 @@ def parse_model(stream: Stream, record: Record) -> tuple[Option | Compartment, .
     for tree in parsed.trees():
         if tree.data == "count":
             pieces.append(Option(parsed.words(tree, "COUNT")[0], parsed.words(tree, "NUMBER")[0]))
+        elif tree.data == "link":
+            pieces.append(Option(parsed.words(tree, "LINK")[0]))
         else:
             pieces.append(Compartment(parsed.words(tree, "ENTRY"), parsed.span(tree)))
     return tuple(pieces)
@@ -161,7 +171,7 @@ def _repetitions(word: Word | None) -> int:
     """Return n of ``xn`` or of SAME(n), 1 where there is none."""
     if word is None:
         return 1
-    times = whole(word.text.lstrip("xX"))
+    times = whole(word.text.lstrip("xX \t"))
     if times is None or not 1 <= times <= _MOST_REPETITIONS:
         raise ProblemError([Problem(f"a repetition is 1 to {_MOST_REPETITIONS} times", word.span)])
     return times
@@ -194,56 +204,49 @@ def parse_matrix(stream: Stream, record: Record) -> MatrixRecord:
                 if items:  # without a block, a word after a value belongs to that value
                     items[-1] = items[-1].with_option(options[-1])
             case "item":
-                items.append(_matrix_item(parsed, tree))
+                items += _matrix_items(parsed, tree)
     return MatrixRecord(
         block, size, same, values, tuple(names), tuple(options), tuple(items), stream.span(record)
     )
 
 
-def _matrix_item(parsed: _Parsed, tree: Tree[Token]) -> MatrixItem:
+def _matrix_items(parsed: _Parsed, tree: Tree[Token]) -> list[MatrixItem]:
+    """Return the values of one item; a group in parentheses may hold several, and stand for repetitions."""
     group = parsed.subtree(tree, "group")
-    times = parsed.optional(tree, "TIMES")
-    holder = tree if group is None else group
-    return MatrixItem(
-        parsed.words(holder, "NUMBER")[0],
-        parsed.optional(tree, "NAME"),
-        () if group is None else parsed.words(group, "WORD"),
-        _repetitions(times),
-        parsed.span(tree),
-    )
+    name = parsed.optional(tree, "NAME")
+    if group is None:
+        return [MatrixItem(parsed.words(tree, "NUMBER")[0], name, (), 1, parsed.span(tree))]
+    times = _repetitions(parsed.optional(tree, "TIMES"))
+    before: list[Word] = []
+    items: list[MatrixItem] = []
+    for token in group.children:
+        word = parsed.word(token)
+        if isinstance(token, Token) and token.type == "NUMBER":
+            items.append(MatrixItem(word, name, tuple(before), 1, word.span))
+            name, before = None, []
+        elif isinstance(token, Token) and token.type == "WORD":
+            if items:
+                items[-1] = items[-1].with_option(word)
+            else:
+                before.append(word)
+    if not items:
+        raise ProblemError([Problem("there is no value in these parentheses", parsed.span(tree))])
+    if len(items) == 1:
+        return [replace(items[0], repeat=times, span=parsed.span(tree))]
+    return items * times
 
 
 def parse_table(stream: Stream, record: Record) -> tuple[Option, ...]:
-    """Parse $TABLE: options and items; an item with an index has it in ``items``."""
+    """Parse $TABLE: options and items; an item with an index has it in ``items``, its label is the value."""
     parsed = _Parsed(stream, record, "table")
     pieces = []
     for tree in parsed.trees():
-        name = parsed.words(tree, "WORD")[0]
-        if tree.data == "element":
-            pieces.append(Option(name, None, parsed.words(tree, "INDEX")))
-        else:
+        name, *label = parsed.words(tree, "WORD")
+        index = parsed.words(tree, "INDEX")
+        if tree.data == "option":
             pieces.append(Option(name, parsed.optional(tree, "VALUE", "QUOTED")))
+        elif index:
+            pieces.append(Option(name, label[0] if label else None, index))
+        else:  # LABEL=COM(1)
+            pieces.append(Option(name, parsed.words(tree, "ELEMENT")[0]))
     return tuple(pieces)
-
-
-def parse_abbreviated(stream: Stream, record: Record) -> tuple[Option | Replacement, ...]:
-    """Parse $ABBREVIATED."""
-    parsed = _Parsed(stream, record, "abbreviated")
-    pieces: list[Option | Replacement] = []
-    for tree in parsed.trees():
-        if tree.data == "replace":
-            sides = [_side(parsed, side) for side in tree.children if isinstance(side, Tree)]
-            pieces.append(Replacement(sides[0], sides[1], parsed.span(tree)))
-        elif tree.data == "other":
-            (word,) = parsed.words(tree, "OTHER")
-            pieces.append(Option(Word(word.text.split()[0].upper(), word.span)))
-        else:
-            name, *value = parsed.words(tree, "WORD")
-            pieces.append(Option(name, value[0] if value else None))
-    return tuple(pieces)
-
-
-def _side(parsed: _Parsed, tree: Tree[Token]) -> Option:
-    name = parsed.words(tree, "WORD", "QUOTED")[0]
-    index = parsed.words(tree, "INDEX")
-    return Option(name, None, index if tree.data == "element" else None)

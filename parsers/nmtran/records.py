@@ -16,12 +16,14 @@ from .words import RECORD_ALIASES, RECORDS, resolve_record, suggest
 
 _RECORD = re.compile(r"^[ \t]*\$([A-Za-z_0-9]*)", re.MULTILINE)
 _COMMENT = re.compile(r";[^\n]*")
+# What editors and file transfers leave behind: no-break space, form feed, end-of-file marks.
+_BLANKS = dict.fromkeys(map(ord, "\r\f\v\0\x1a\xa0\ufeff"), " ")
 _CONTINUED = re.compile(r"&([ \t]*)\n")
 
 
 @dataclass(frozen=True)
 class Comment:
-    """A comment: its offset in the file and its text without ``;``."""
+    """A comment: its offset in its file and its text without ``;``."""
 
     start: int
     text: str
@@ -29,7 +31,7 @@ class Comment:
 
 @dataclass(frozen=True)
 class Record:
-    """One record: full name, place of its name, and its body as offsets into the file."""
+    """One record: full name, place of its name, and its body as offsets into the stream's text."""
 
     name: str
     head: Span
@@ -44,7 +46,7 @@ class Stream:
     source: Source
     clean: str
     records: tuple[Record, ...]
-    comments: dict[int, Comment]  # by line, from 1
+    comments: dict[tuple[str, int], Comment]  # by file and line, from 1
 
     def body(self, record: Record) -> str:
         """Return the cleaned text of ``record`` after its name."""
@@ -52,8 +54,8 @@ class Stream:
 
     def span(self, record: Record) -> Span:
         """Return the place of a whole record, without the blank end."""
-        length = len(self.clean[record.head.start : record.stop].rstrip())
-        return self.source.span(record.head.start, record.head.start + length)
+        start = record.start - (record.head.stop - record.head.start)
+        return self.source.span(start, start + len(self.clean[start : record.stop].rstrip()))
 
     def of(self, *names: str) -> list[Record]:
         """Return the records with one of ``names``, in the order of the file."""
@@ -96,12 +98,13 @@ def split_records(source: Source) -> tuple[Stream, list[Problem]]:
     return Stream(source, clean, tuple(records), comments), problems
 
 
-def _clean(source: Source) -> tuple[str, dict[int, Comment]]:
-    text = source.text.replace("\r", " ")
-    comments: dict[int, Comment] = {}
+def _clean(source: Source) -> tuple[str, dict[tuple[str, int], Comment]]:
+    text = source.text.translate(_BLANKS)
+    comments: dict[tuple[str, int], Comment] = {}
 
     def blank(match: re.Match[str]) -> str:
-        comments[source.place(match.start())[0]] = Comment(match.start(), match.group()[1:].strip())
+        span = source.span(match.start(), match.end())
+        comments[span.file, span.line] = Comment(span.start, match.group()[1:].strip())
         return " " * len(match.group())
 
     text = _COMMENT.sub(blank, text)

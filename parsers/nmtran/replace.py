@@ -1,69 +1,213 @@
-"""$ABBREVIATED: replacements of names in the code, and options without effect."""
+"""$ABBREVIATED: replacements of names in the code, declared variables, options without effect."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, field
+
 from .context import Context
-from .numbers import number, whole
-from .syntax import Apply, Literal, Name, Node, Option, Replacement, Word
+from .numbers import whole
+from .parse_abbreviated import AbbreviatedPiece
+from .syntax import Apply, Declaration, Literal, Name, Node, Option, Replacement, Side, Word
 from .words import resolve, suggest
 
-_OPTIONS = ("DERIV1", "DERIV2", "COMRES", "COMSAV", "PROTECT", "FASTDER", "NOFASTDER", "CHECKMU", "NOCHECKMU")
-_UNSUPPORTED = ("DECLARE", "FUNCTION", "VECTOR", "COMRES", "COMSAV")
+_WITHOUT_EFFECT = (
+    "DERIV1",
+    "DERIV2",
+    "COMRES",
+    "COMSAV",
+    "FASTDER",
+    "NOFASTDER",
+    "CHECKMU",
+    "NOCHECKMU",
+    "DES",
+    "PROTECT",
+)
+_RANGE = re.compile(r"(\d{1,6})\s*(?::|TO)\s*(\d{1,6})(?:\s*(?:BY|:)\s*(\d{1,6}))?", re.IGNORECASE)
+_LABEL = re.compile(r"[A-Z_][A-Z_0-9]*", re.IGNORECASE)
+_DECLARED = re.compile(
+    r"\s*(?:(INTEGER|DOWHILE|REAL|DOUBLE\s*PRECISION)\s+)?([A-Z_][A-Z_0-9]*)\s*(?:\(([^()]*)\))?\s*",
+    re.IGNORECASE,
+)
+_MOST_ELEMENTS = 10_000
 
 
-def lower_abbreviated(context: Context, records: list[tuple[Option | Replacement, ...]]) -> dict[str, Node]:
-    """Return what stands for each replaced name (``"CL"`` or ``"THETA(CL)"``)."""
-    replacements: dict[str, Node] = {}
+@dataclass(frozen=True)
+class Selection:
+    """``ETA(OCC_CL)=ETA(5,7)``: which element is meant depends on the value of a data item, from 1.
+
+    ``indices`` may hold 0: none. ``label`` is what stands in the parentheses of the code.
+    """
+
+    array: str
+    label: str
+    indices: tuple[int, ...]
+
+
+Meaning = tuple[Node, ...] | Selection
+
+
+@dataclass
+class Abbreviations:
+    """What $ABBREVIATED says about the code.
+
+    ``meanings`` has what stands for ``"CL"`` or ``"THETA(CL)"``; ``arrays`` the dimensions of declared arrays
+    (none for a plain variable), ``integers`` which declared names are whole numbers.
+    """
+
+    meanings: dict[str, Meaning] = field(default_factory=dict)
+    arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    integers: set[str] = field(default_factory=set)
+
+
+def lower_abbreviated(context: Context, records: list[tuple[AbbreviatedPiece, ...]]) -> Abbreviations:
+    """Return what the records declare and replace."""
+    found = Abbreviations()
     for piece in (p for record in records for p in record):
-        if isinstance(piece, Replacement):
-            right = _right(context, piece.right)
-            key = _left(context, piece.left)
-            if right is not None and key is not None:
-                replacements[key] = right
-        else:
-            _option(context, piece)
-    return replacements
+        match piece:
+            case Replacement():
+                _replace(context, found, piece)
+            case Declaration():
+                _declare(context, found, piece)
+            case Option():
+                _option(context, piece)
+    return found
 
 
 def _option(context: Context, option: Option) -> None:
     text = option.name.text.upper()
-    name = resolve(text, (*_OPTIONS, *_UNSUPPORTED))
-    if name is None:
-        context.error(f"unknown option {text} of $ABBREVIATED", option.span, suggest(text, _OPTIONS))
-    elif name in _UNSUPPORTED:
-        context.error(f"{name} of $ABBREVIATED is not supported yet", option.span)
+    if resolve(text, _WITHOUT_EFFECT) is None:
+        known = (*_WITHOUT_EFFECT, "REPLACE", "DECLARE")
+        context.error(f"unknown option {text} of $ABBREVIATED", option.span, suggest(text, known))
 
 
-def _left(context: Context, side: Option) -> str | None:
-    name = side.name.text.upper()
-    if side.items is None:
-        return name
-    index = side.items[0].text.strip().upper()
-    if index.replace("_", "").isalnum():
-        return f"{name}({index})"
-    context.error("this form of REPLACE is not supported yet", side.span, "one index, e.g. THETA(CL)")
-    return None
-
-
-def _right(context: Context, side: Option) -> Node | None:
-    word = side.name
-    if side.items is None:
-        if number(word.text) is not None:
-            return Literal(word.text, word.span)
-        return _plain(context, word)
-    index = side.items[0]
-    if whole(index.text) is None:
+def _declare(context: Context, found: Abbreviations, piece: Declaration) -> None:
+    kind = piece.kind.text.upper()
+    if kind == "FUNCTION":
         context.error(
-            "this form of REPLACE is not supported yet", index.span, "one whole number, e.g. ETA(CL)=ETA(1)"
+            "functions of own subroutines cannot be run",
+            piece.names.span,
+            "write the function out in the code",
         )
-        return None
-    literal = Literal(index.text.strip(), index.span)
-    return Apply(word.text.upper(), (literal,), word.span.to(index.span), word.span)
+        return
+    text = piece.names.text
+    position = 0
+    while position < len(text):
+        match = _DECLARED.match(text, position)
+        if match is None or (match.end() < len(text) and text[match.end()] != ","):
+            context.error(f"{kind} lists names", piece.names.span, "e.g. DECLARE X(10), INTEGER I")
+            return
+        _declared(context, found, piece.names, match)
+        position = match.end() + 1
 
 
-def _plain(context: Context, word: Word) -> Name | None:
-    text = word.text.upper()
-    if text.replace("_", "").isalnum():
-        return Name(text, word.span)
-    context.error("a replacement must be a name, an element or a number", word.span)
-    return None
+def _declared(context: Context, found: Abbreviations, words: Word, match: re.Match[str]) -> None:
+    kind, name, inside = match.group(1), match.group(2).upper(), match.group(3)
+    sizes = tuple(whole(part) or 0 for part in inside.split(",")) if inside else ()
+    count = 1
+    for size in sizes:
+        count *= size
+    if len(sizes) > 2 or not 1 <= count <= _MOST_ELEMENTS:
+        context.error(
+            f"the dimensions of {name} must be one or two whole numbers", words.span, f"e.g. {name}(10)"
+        )
+        return
+    found.arrays[name] = sizes
+    if kind is not None and kind.upper() in ("INTEGER", "DOWHILE"):
+        found.integers.add(name)
+
+
+def _replace(context: Context, found: Abbreviations, piece: Replacement) -> None:
+    left, right = piece.left, piece.right
+    if left.index is None:
+        _replace_name(context, found, left, right)
+        return
+    array = left.text.text.upper()
+    labels = [label.strip().upper() for label in left.index.text.split(",")]
+    if not all(_LABEL.fullmatch(label) or label.isdecimal() for label in labels):
+        context.error(
+            "REPLACE needs names to replace", left.index.span, "e.g. REPLACE THETA(CL,V)=THETA(1,2)"
+        )
+        return
+    if right.index is None:
+        if len(labels) == 1 and right.nodes:
+            found.meanings[f"{array}({labels[0]})"] = right.nodes
+        else:
+            context.error("a replacement must be a name, an element or a number", right.text.span)
+        return
+    target = right.text.text.upper()
+    indices = _indices(right.index.text)
+    if indices is None:
+        _replace_by_label(context, found, array, labels, right)
+    elif len(labels) == 1 and len(indices) > 1:
+        found.meanings[f"{array}({labels[0]})"] = Selection(target, labels[0], indices)
+    elif len(labels) == len(indices):
+        for label, index in zip(labels, indices, strict=True):
+            found.meanings[f"{array}({label})"] = (_element(right, target, str(index)),)
+    else:
+        context.error(
+            f"{len(labels)} names cannot stand for {len(indices)} elements",
+            piece.span,
+            "as many on the left as on the right, or one name with a data item: ETA(OCC_CL)=ETA(5,7)",
+        )
+
+
+def _replace_name(context: Context, found: Abbreviations, left: Side, right: Side) -> None:
+    name = left.text.text.strip().upper()
+    if not _LABEL.fullmatch(name):
+        context.error("REPLACE needs a name to replace", left.text.span, "e.g. REPLACE CL=THETA(1)")
+    elif right.index is not None:
+        indices = _indices(right.index.text)
+        target = right.text.text.upper()
+        if indices is not None and len(indices) > 1:
+            found.meanings[name] = Selection(target, name, indices)
+        elif indices is not None:
+            found.meanings[name] = (_element(right, target, str(indices[0])),)
+        else:
+            found.meanings[name] = (_element(right, target, right.index.text.strip()),)
+    elif right.nodes:
+        found.meanings[name] = right.nodes
+    else:
+        context.error("a replacement must be a name, an element or a number", right.text.span)
+
+
+def _replace_by_label(
+    context: Context, found: Abbreviations, array: str, labels: list[str], right: Side
+) -> None:
+    assert right.index is not None
+    others = [label.strip().upper() for label in right.index.text.split(",")]
+    if len(others) != len(labels) or not all(_LABEL.fullmatch(label) for label in others):
+        context.error(
+            "the indices of a REPLACE are whole numbers and ranges",
+            right.index.span,
+            "e.g. ETA(5,7) or ETA(5 to 9 by 2)",
+        )
+        return
+    for label, other in zip(labels, others, strict=True):
+        found.meanings[f"{array}({label})"] = (_element(right, right.text.text.upper(), other),)
+
+
+def _element(side: Side, array: str, index: str) -> Apply:
+    assert side.index is not None
+    place = side.index.span
+    argument: Node = Literal(index, place) if index.isdecimal() else Name(index.upper(), place)
+    return Apply(array, (argument,), side.text.span.to(place), side.text.span)
+
+
+def _indices(text: str) -> tuple[int, ...] | None:
+    """Return the whole numbers of ``"4,7"``, ``"5 to 9 by 2"`` or ``",3:32"``; 0 for an empty place."""
+    found: list[int] = []
+    for part in text.split(","):
+        ranged = _RANGE.fullmatch(part.strip())
+        if ranged is not None:
+            first, last, step = int(ranged.group(1)), int(ranged.group(2)), int(ranged.group(3) or 1)
+            if step < 1 or abs(last - first) // step > _MOST_ELEMENTS:
+                return None
+            found += range(first, last + 1, step) if first <= last else range(first, last - 1, -step)
+        elif not part.strip():
+            found.append(0)
+        elif part.strip().isdecimal() and len(part.strip()) < 7:
+            found.append(int(part))
+        else:
+            return None
+    return tuple(found)

@@ -77,14 +77,26 @@ class Conditional:
 
 @dataclass(frozen=True)
 class Foreign:
-    """A statement that is recognised but has no meaning here (CALL, DO WHILE, EXIT...)."""
+    """A statement of its own form (CALL, EXIT, WRITE...), a call protocol phrase or a verbatim line.
+
+    ``word`` is its first word, upper case, ``"("`` or ``'"'``.
+    """
 
     word: str
     text: str
     span: Span = field(compare=False)
 
 
-CodeLine = Assignment | Conditional | Foreign
+@dataclass(frozen=True)
+class Loop:
+    """``DO WHILE``."""
+
+    condition: Node
+    body: tuple[CodeLine, ...]
+    span: Span = field(compare=False)
+
+
+CodeLine = Assignment | Conditional | Loop | Foreign
 
 # --- records with options -----------------------------------------------------------------------
 
@@ -147,12 +159,32 @@ class Compartment:
 
 
 @dataclass(frozen=True)
-class Replacement:
-    """``REPLACE left=right`` of $ABBREVIATED; an index stands in ``items``."""
+class Side:
+    """One side of a REPLACE: a name, a quoted text, or a name with a list (``index``, as written).
 
-    left: Option
-    right: Option
+    ``nodes`` is what a text means as code, where it means anything.
+    """
+
+    text: Word
+    index: Word | None = None
+    nodes: tuple[Node, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """``REPLACE left=right`` of $ABBREVIATED."""
+
+    left: Side
+    right: Side
     span: Span = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """``DECLARE`` or ``VECTOR`` of $ABBREVIATED, the names as written; or FUNCTION."""
+
+    kind: Word
+    names: Word
 
 
 @dataclass(frozen=True)

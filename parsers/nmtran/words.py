@@ -63,8 +63,7 @@ RECORDS: tuple[str, ...] = (
     "DEFAULT",
     "RCOV",
     "RCOVI",
-    "SUPER",
-    "TRANSFORM",
+    "SUPERPROBLEM",
 )
 
 # Spellings that are no beginning of the full word.
@@ -76,7 +75,12 @@ RECORD_ALIASES: dict[str, str] = {
     "SIML": "SIMULATION",
     "SIMULATE": "SIMULATION",
     "SUBS": "SUBROUTINES",
+    "SUPER": "SUPERPROBLEM",
+    "SCATTERGRAMS": "SCATTERPLOT",
     "INDXS": "INDEX",
+    "INDEXES": "INDEX",
+    "AES0": "AESINITIAL",
+    "DEFAULTS": "DEFAULT",
     "NON": "NONPARAMETRIC",
     "THI": "THETAI",
     "THR": "THETAR",
@@ -85,29 +89,6 @@ RECORD_ALIASES: dict[str, str] = {
 
 # Records whose content is abbreviated code.
 CODE_RECORDS = frozenset({"PK", "PRED", "ERROR", "DES", "MIX", "AES", "AESINITIAL", "INFN", "TOL"})
-
-SUPPORTED_RECORDS = frozenset(
-    {
-        "PROBLEM",
-        "INPUT",
-        "DATA",
-        "SUBROUTINES",
-        "MODEL",
-        "PK",
-        "PRED",
-        "ERROR",
-        "DES",
-        "THETA",
-        "OMEGA",
-        "SIGMA",
-        "ESTIMATION",
-        "COVARIANCE",
-        "TABLE",
-        "ABBREVIATED",
-        "SCATTERPLOT",
-        "SIZES",
-    }
-)
 
 # Records of which a problem has one; the others may be given in pieces.
 SINGLE_RECORDS = frozenset({"COVARIANCE"})

@@ -9,7 +9,7 @@ import pytest
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.show import show
 from elbomix.parsers.problem import ProblemError
-from elbomix.parsers.read import parse_model
+from elbomix.parsers.read import parse_model, parse_models
 
 HERE = Path(__file__).parent
 GOOD = sorted((HERE / "good").glob("*.ctl"))
@@ -27,7 +27,7 @@ def test_there_are_programs() -> None:
 @pytest.mark.parametrize("path", GOOD, ids=lambda p: p.stem)
 def test_good_program_gives_the_expected_model(path: Path) -> None:
     expected = _text(path.with_suffix(".expected"))
-    assert show(parse_model(_text(path), path.name)) == expected
+    assert "".join(map(show, parse_models(_text(path), path.name))) == expected
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda p: p.stem)

@@ -62,12 +62,14 @@ def test_the_same_records_in_many_layouts(tmp_path: Path, content: str) -> None:
 
 
 def test_missing_fields_are_null_and_marked(tmp_path: Path) -> None:
-    read = data(tmp_path, "1,.,3\n1,,.\n2,6, \n2,-99,+\n", options="MISDAT=-99")
-    assert read.values["DV"].tolist() == [0, 0, 6, -99]
+    read = data(tmp_path, "1,.,3\n1,,.\n2,6, \n2,-99,+\n", options="MISDAT=-99 MISDAT=-98")
+    assert read.values["DV"].tolist() == [0, 0, 6, 0]
     assert read.missing["DV"].tolist() == [True, True, False, True]
     assert read.values["X"].tolist() == [3, 0, 0, 0]
     assert read.missing["X"].tolist() == [False, True, True, False]
-    assert data(tmp_path, "1,.,3\n", options="NULL=7").values["DV"].tolist() == [7]
+    for option in ("NULL=7", "NULL='7'", 'NULL "7"', "NULL 7"):
+        assert data(tmp_path, "1,.,3\n", options=option).values["DV"].tolist() == [7]
+    assert data(tmp_path, "1,.,3\n", options="NULL=.").values["DV"].tolist() == [0]
 
 
 def test_dropped_columns_may_hold_anything(tmp_path: Path) -> None:
@@ -82,10 +84,36 @@ def test_a_change_of_id_starts_a_new_individual(tmp_path: Path) -> None:
     assert read.subject.tolist() == [0, 1, 2]
 
 
-def test_ignoring_letters_leaves_other_comments(tmp_path: Path) -> None:
-    """IGNORE=@ replaces the default '#', whose lines are data again."""
-    text = problems(tmp_path, "ID,DV,X\n#1,9,9\n1,2,3\n", options="IGNORE=@")
+def test_another_comment_character_replaces_the_default(tmp_path: Path) -> None:
+    """Lines that begin with '#' are data again."""
+    text = problems(tmp_path, "CID,DV,X\n#1,9,9\n1,2,3\n", options="IGNORE=C")
     assert "data.csv:2:1: error: '#1' in column ID is no number" in text
+
+
+def test_short_lines_end_with_missing_items(tmp_path: Path) -> None:
+    """NM-TRAN takes a line that ends early as one whose other items are null."""
+    read = data(tmp_path, "1,2,3\n1,5\n2\n", options="NULL=4")
+    assert read.values["DV"].tolist() == [2, 5, 4]
+    assert read.values["X"].tolist() == [3, 4, 4]
+    assert read.missing["X"].tolist() == [False, True, True]
+
+
+def test_blank_lines_are_records_only_where_asked(tmp_path: Path) -> None:
+    content = "1,2,3\n\n1,5,6\n  \n\n"
+    assert data(tmp_path, content).values["DV"].tolist() == [2, 5]
+    read = data(tmp_path, content, options="BLANKOK")
+    assert read.values["DV"].tolist() == [2, 0, 5]
+    assert read.line.tolist() == [1, 2, 3]
+
+
+def test_a_line_may_end_the_data(tmp_path: Path) -> None:
+    assert data(tmp_path, "1,2,3\n1,4,5\n FIN \n1,6,7\n").values["DV"].tolist() == [2, 4]
+
+
+def test_words_may_follow_without_equals(tmp_path: Path) -> None:
+    content = "C,1,1\n1,2,3\n1,4,5\n1,6,7\n"
+    read = data(tmp_path, content, options="IGNORE C RECORDS 2 LAST20 30 WIDE LRECL 80 NULL 0")
+    assert read.values["DV"].tolist() == [2, 4]
 
 
 @pytest.mark.parametrize(
@@ -117,6 +145,9 @@ def test_ignoring_letters_leaves_other_comments(tmp_path: Path) -> None:
         ("ACCEPT(DV.GT.15) IGNORE=(C.EQ.b)", [30, 40]),
         ("RECORDS=3", [10, 20, 30]),
         ("RECORDS=ID", [10, 20]),
+        ("NRECS=IR", [10, 20]),
+        ("RECORDS=3 IGNORE=(DV.EQ.20)", [10, 30]),  # lines are counted before some are left out
+        ("RECORDS=ID IGNORE(C.EQ.'a')", [20]),
         ("IGNORE=(M.EQN.0)", [10, 20]),  # a missing value compares as zero
         ("IGNORE=(M.EQ..)", [10, 20, 30]),
     ],
@@ -130,7 +161,7 @@ def test_ignore_and_accept(tmp_path: Path, options: str, expected: list[float]) 
 @pytest.mark.parametrize(
     ("option", "lines"),
     [
-        ("IGNORE=@", ["ID,DV,X", "  id,1,2", "@1,2,3", "é,1,2"]),
+        ("IGNORE=@", ["ID,DV,X", "  id,1,2", "@1,2,3", "é,1,2", "#ID,1,2"]),
         ("IGNORE=C", ["C,1,2", "CMT,1,2"]),
         ("IGNORE=#", ["#1,2,3"]),
         ("", ["#1,2,3"]),
@@ -197,11 +228,10 @@ def test_data_option_names_another_file(tmp_path: Path) -> None:
         ),
         ("ID,DV,X\n1,2,3\n", {}, "data.csv:1:1: error: 'ID' in column ID is no number"),
         ("1 , 2 ,NA\n", {}, "data.csv:1:8: error: 'NA' in column X is no number"),
-        ("1,2,3\n1,2\n", {}, "data.csv:2:1: error: this line has 2 fields, $INPUT names 3"),
         ("1,2,3\n", {"options": "IGNORE=(DV.EQ.2)"}, "error: no record is left of the data"),
         ("", {}, "error: no record is left of the data"),
         ("1,2,1\n", {"inputs": "ID DV MDV"}, "error: the data hold no observation"),
-        ("1,2,7\n", {"inputs": "ID DV MDV"}, "data.csv:1:5: error: MDV must be 0 or 1, not 7"),
+        ("1,2,7\n", {"inputs": "ID DV MDV"}, "data.csv:1:5: error: MDV must be 0 or 1 (100 or 101), not 7"),
         (
             "1,0,0,1\n1,5,0,1\n1,4,0,1\n",
             {"inputs": "ID TIME AMT DV", "code": PREDPP},
@@ -227,11 +257,6 @@ def test_data_option_names_another_file(tmp_path: Path) -> None:
             {"inputs": "ID TIME AMT DV", "code": PREDPP},
             "data.csv:1:5: error: AMT -100 is negative",
         ),
-        (
-            "1,10:30,1\n",
-            {"inputs": "ID TIME DV", "code": PREDPP},
-            "data.csv:1:3: error: clock times (10:30) are not supported yet",
-        ),
     ],
 )
 def test_bad_data(tmp_path: Path, content: str, words: dict[str, str], expected: str) -> None:
@@ -251,16 +276,16 @@ def test_problems_are_limited(tmp_path: Path) -> None:
 
 
 def test_large_files_are_read_fast(tmp_path: Path) -> None:
-    """100 000 records by the clock of a slow machine: 3 s; it takes 0.4 s on a usual one."""
+    """100 000 records take less than 3 s of a slow processor; 0.6 s on a usual one."""
     rows = "\n".join(f"{i // 10},{i % 10}.5,{i * 0.001:.4f},{70 + i % 30},1,0,0" for i in range(100_000))
     (tmp_path / "big.csv").write_text(rows)
     model = parse_model(
         f"$PROBLEM p\n$INPUT ID X DV WT A B C\n$DATA big.csv\n{PRED}$THETA 1\n$OMEGA 1\n$SIGMA 1\n",
         str(tmp_path / "m.ctl"),
     )
-    start = time.perf_counter()
+    start = time.process_time()
     read = read_data(model)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert read.n_subjects == 10_000
     assert read.values["DV"][-1] == 99.999
 

@@ -11,6 +11,7 @@ from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.parameter import matrix
 from elbomix.engine.ir.span import Span
 from elbomix.engine.ir.statement import expressions
+from elbomix.parsers.problem import ProblemError
 from elbomix.parsers.read import parse_model
 
 INF = math.inf
@@ -168,3 +169,32 @@ def test_unused_parameters_are_noted() -> None:
         "ETA2 is not used",
         "EPS2 is not used",
     ]
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (
+            "$OMEGA BLOCK(3) 0.3 0.01 0.3 (0.01)x2 0.3",
+            [[0.3, 0.01, 0.01], [0.01, 0.3, 0.01], [0.01, 0.01, 0.3]],
+        ),
+        ("$OMEGA (0.1 0.2)x2", [[0.1, 0, 0, 0], [0, 0.2, 0, 0], [0, 0, 0.1, 0], [0, 0, 0, 0.2]]),
+        ("$OMEGA (0.1, 0.5 SD FIX) 0.3", [[0.1, 0, 0], [0, 0.25, 0], [0, 0, 0.3]]),
+        ("$OMEGA BLOCK(2) SAME 1 0 1", None),
+        ("$OMEGA BLOCK(2)\nECL= 0.3\nEV= 0.01 0.35", [[0.3, 0.01], [0.01, 0.35]]),
+    ],
+)
+def test_values_in_groups(record: str, expected: list[list[float]] | None) -> None:
+    if expected is None:
+        with pytest.raises(ProblemError):
+            model(record, n_eta=3)
+    else:
+        assert matrix(model(record, n_eta=len(expected)).omega) == expected
+
+
+def test_rows_of_a_block_have_names() -> None:
+    read = model("$OMEGA BLOCK(2)\nECL= 0.3 ; not this\nEV= 0.01 0.35 ; nor this", n_eta=2)
+    assert read.omega[0].labels == ("ECL", "EV")
+    assert all(
+        span is None for block in model("$OMEGA (0.1 0.2)x2", n_eta=4).omega for span in block.value_spans
+    )

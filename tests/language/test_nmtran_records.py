@@ -188,7 +188,7 @@ def test_estimation_methods(estimation: str, method: str, evaluate_only: bool) -
 
 
 def test_estimation_options_have_canonical_names() -> None:
-    (task,) = model("$EST METH=1 SIG=3 MAX 500 POSTH -2LL NOOBT MSF=run.msf LIKE FORMAT=,1PE13.6").estimations
+    (task,) = model("$EST METH=1 SIG=3 MAX 500 POSTH -2LL NOOBT MSF=run.msf FORMAT=,1PE13.6").estimations
     assert task.options == (
         ("METHOD", "CONDITIONAL"),
         ("SIGDIGITS", "3"),
@@ -196,7 +196,6 @@ def test_estimation_options_have_canonical_names() -> None:
         ("POSTHOC", ""),
         ("-2LOGLIKELIHOOD", ""),
         ("MSFO", "run.msf"),
-        ("LIKELIHOOD", ""),
         ("FORMAT", ",1PE13.6"),
     )
 

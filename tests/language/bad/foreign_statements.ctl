@@ -7,8 +7,11 @@ $PK
   K = THETA(2)
   V = THETA(3)
   S2 = V
-  CALL RANDOM (2,R)
-  IF (K.GT.100) EXIT 1 101
+  CALL SUBROUTINE (2,R)
+  CALL RANDOM (X)
+  IF (K.GT.100) EXIT 3 101
+  GO TO 100
+  READ (5,*) K
 $ERROR
   Y = F + EPS(1)
 $THETA (0,1.5) (0,0.1) (0,30)

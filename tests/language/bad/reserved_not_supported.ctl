@@ -7,9 +7,11 @@ $PK
   K = THETA(2)
   V = THETA(3)
   S2 = V
-  IF (NEWIND.NE.2) OLD = 0
-  IF (ICALL.EQ.4) OLD = 1
+  IF (OBJI.GT.2) X = 0
+  ICALL = 4
+  X = TSTATE + MPAST(1)
 $ERROR
+  G1 = G(1,1)
   Y = F + EPS(1)
 $THETA (0,1.5) (0,0.1) (0,30)
 $OMEGA 0.1

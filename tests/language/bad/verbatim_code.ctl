@@ -8,7 +8,13 @@ $PK
   V = THETA(3)
   S2 = V
 " FIRST
-"  X = 1
+" COMMON /PRCOMG/ IDUM1,IMAX,KLAST
+" X = 1
+" KLAST = 2
+"100 FORMAT (F8.2)
+" IF (X.GT.1) THEN
+"   X = = 3
+" ENDIF
 $ERROR
   Y = F + EPS(1)
 $THETA (0,1.5) (0,0.1) (0,30)

@@ -1,0 +1,21 @@
+$PROBLEM test
+$INPUT ID TIME AMT DV EVID MDV WT
+$DATA data.csv IGNORE=@
+$SUBROUTINES ADVAN2 TRANS1
+$ABBR DECLARE X(3), Z(2,2)
+$PK
+  KA = THETA(1)*EXP(ETA(1))
+  K = THETA(2)
+  V = THETA(3)
+  S2 = V
+  X(4) = 1
+  Z(1) = 2
+  Q = X(1,2) + Z(3,1) + W(2)
+  W(2) = 3
+$ERROR
+  C = A(GUT) + A(NOWHERE) + SIGMA(2,1) + OMEGA(1,1,1)
+  Y = F + EPS(1)
+$THETA (0,1.5) (0,0.1) (0,30)
+$OMEGA 0.1
+$SIGMA 0.5
+$ESTIMATION METHOD=1 INTER

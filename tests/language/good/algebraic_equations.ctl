@@ -1,0 +1,24 @@
+$PROBLEM binding in equilibrium
+$INPUT ID TIME AMT DV CMT EVID
+$DATA data.csv IGNORE=@
+$SUBROUTINES ADVAN9 TOL=7
+$MODEL COMP=(CENTRAL) COMP=(FREE EQUILIBRIUM)
+$PK
+  CL = THETA(1)*EXP(ETA(1))
+  KD = THETA(2)
+  RT = THETA(3)
+  S2 = 1
+$AESINITIAL
+  INIT = 0
+  A(2) = A(1)/2
+$DES
+  DADT(1) = -CL*A(2)
+$AES
+  CF = A(2)
+  E(2) = CF + RT*CF/(KD + CF) - A(1)
+$ERROR
+  BOUND = A(1) - A(2)
+  Y = F + EPS(1)
+$THETA (0,1.5) (0,0.1) (0,30)
+$OMEGA 0.1
+$SIGMA 0.5

@@ -1,0 +1,24 @@
+$PROBLEM test
+$INPUT ID TIME AMT DV GRP
+$DATA data.csv IGNORE=@
+$ABBR DECLARE DOSE(3), WHEN(3), INTEGER N, DOWHILE I, TAB(2,2)
+$PRED
+  IF (NEWIND.NE.2) N = 0
+  IF (AMT.GT.0.AND.N.LT.3) THEN
+    N = N + 1
+    DOSE(N) = AMT
+    WHEN(N) = TIME
+  ENDIF
+  C = 0
+  I = 1
+  DO WHILE (I.LE.N)
+    C = C + DOSE(I)/THETA(2)*EXP(-THETA(GRP)*(TIME - WHEN(I)))
+    I = I + 1
+  ENDDO
+  TAB(1,2) = C
+  TAB(2,GRP) = TAB(1,2)
+  N = TIME/2
+  Y = TAB(2,2)*EXP(ETA(1)) + EPS(1)
+$THETA (0,1.5) (0,0.1)
+$OMEGA 0.1
+$SIGMA 0.5

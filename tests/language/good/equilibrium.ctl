@@ -1,0 +1,21 @@
+$PROBLEM drug in equilibrium with its binding sites
+$INPUT ID TIME AMT DV MDV
+$DATA data.csv IGNORE=@
+$SUBR ADVAN9,TRANS1,TOL=7
+$MODEL NEQUILIBRIUM=1 COMP=(TOTAL,NOOFF) COMP=FREE
+$PK
+  CL = THETA(1)*EXP(ETA(1))
+  KD = THETA(2)
+  BMAX = THETA(3)
+$DES
+  DADT(1) = -CL*A(2)
+$AESINITIAL
+  A(2) = 0.5
+$AES
+  E(2) = A(1) - A(2) - BMAX*A(2)/(KD+A(2))
+$ERROR
+  Y = A(2) + EPS(1)
+$THETA (0,1.5) (0,0.1) (0,30)
+$OMEGA 0.1
+$SIGMA 0.5
+$ESTIMATION METHOD=1 INTER
