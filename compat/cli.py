@@ -13,11 +13,14 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from .. import __version__
+
+if TYPE_CHECKING:
+    from ..engine.ir.model import Model
 
 FINISHED, NOT_CONVERGED, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -163,7 +166,11 @@ def fit(
 @command.command()
 @click.argument("file", type=CONTROL_FILE)
 @click.option("--no-data", is_flag=True, help="Look at the text alone.")
-@click.option("--show", type=click.Choice(["ir"]), help="Print the model as the engine sees it.")
+@click.option(
+    "--show",
+    type=click.Choice(["ir", "kernel"]),
+    help="Print the model as the engine sees it (ir), or the code that computes it (kernel).",
+)
 def check(file: Path, no_data: bool, show: str | None) -> None:
     """Read FILE and its data and list every problem found.
 
@@ -185,6 +192,8 @@ def check(file: Path, no_data: bool, show: str | None) -> None:
             from ..engine.ir.show import show as show_model
 
             click.echo(show_model(model))
+        elif show == "kernel":
+            click.echo(_kernel(model))
         for notice in model.notices:
             place = f"{notice.span}: " if notice.span is not None else ""
             click.echo(f"{place}note: {notice.message}")
@@ -196,6 +205,17 @@ def check(file: Path, no_data: bool, show: str | None) -> None:
         )
         which = f"$PROBLEM {model.problem} of {model.problems}, " if model.problems > 1 else ""
         click.echo(f"{file}: {which}no problems ({counts})")
+
+
+def _kernel(model: Model) -> str:
+    from ..engine.failure import ModelFailure
+    from ..engine.kernel.compile import show_kernel
+
+    try:
+        return show_kernel(model)
+    except ModelFailure as failure:
+        click.echo(f"error: {failure}", err=True)
+        sys.exit(BAD_INPUT)
 
 
 def main() -> None:

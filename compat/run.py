@@ -105,7 +105,7 @@ def fit(
     seed, threads, hidden
         Random seed, number of threads, hidden size of the encoder.
     solver
-        What solves the model's equations: ``"compiled"`` code, or ``"torchode"``, slower and for fewer models.
+        What solves the equations: ``"compiled"`` code, or ``"torchode"``, slower and for fewer models.
     evaluate
         Evaluate at the initial estimates in place of estimating.
     estimates_from

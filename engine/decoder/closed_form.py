@@ -143,9 +143,12 @@ class OneCompartment:
 
 def solves(dynamics: LinearDynamics) -> bool:
     """Return whether the formulas here solve ``dynamics``: one compartment, with or without absorption."""
-    plain = not dynamics.model_times and dynamics.output is None
     parts = dynamics.compartments
-    return plain and _shape(dynamics) is not None and not any(c.initial or c.initially_off for c in parts)
+    return (
+        not dynamics.model_times
+        and _shape(dynamics) is not None
+        and not any(c.initial or c.initially_off for c in parts)
+    )
 
 
 def _shape(dynamics: LinearDynamics) -> tuple[int, int | None] | None:

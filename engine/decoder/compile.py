@@ -101,6 +101,8 @@ class Decoder:
         observed = expressions(ready.observation.statements)
         read = {n.compartment for n in observed if isinstance(n, Amount)}
         limits = beyond_torch(ready, batch.data)
+        if limits is None and max(read, default=0) > len(dynamics.compartments):
+            limits = ModelFailure("this solver does not know an output compartment", dynamics.span)
         if solver == "torchode" and limits is not None:
             raise limits
         inside = needs_event_loop(ready)

@@ -157,8 +157,8 @@ def _export(model: Model, read: list[int], individual_inside: bool) -> Model:
     """Return ``model`` with statements in place of its observation model that hand out what torch needs."""
     prediction = model.observation.prediction
     wanted: list[tuple[str, Expression]] = [(f"amount {c}", Amount(c)) for c in read]
-    assert prediction is not None, "a model with dynamics has a prediction"
-    wanted.append((f"amount {PREDICTION}", Variable(prediction)))
+    if prediction is not None:
+        wanted.append((f"amount {PREDICTION}", Variable(prediction)))
     if individual_inside:
         made = dict.fromkeys(a.target for a in assignments(model.individual))
         wanted += [(f"variable {name}", Variable(name)) for name in made]

@@ -8,11 +8,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support import interpreter
 from support.expressions import SMOOTH, SMOOTH_TOO, programs, values
 from support.statements import run
 
 from elbomix.engine.decoder.arithmetic import Environment, compile_expression
-from elbomix.engine.ir.derivative import derivative, differentiate, fold
+from elbomix.engine.ir.derivative import derivative, differentiate, differentiate_each, fold
 from elbomix.engine.ir.evaluate import evaluate
 from elbomix.engine.ir.expression import (
     Binary,
@@ -24,12 +25,11 @@ from elbomix.engine.ir.expression import (
     Expression,
     Negative,
     Number,
-    Theta,
     Variable,
     transform,
     walk,
 )
-from elbomix.engine.ir.statement import Assign, If, Statement, transform_statements
+from elbomix.engine.ir.statement import Assign, If, Statement, While, transform_statements
 
 Array = NDArray[np.float64]
 LEAF = Eta(1)
@@ -159,11 +159,46 @@ def test_steps_have_slope_zero(name: str) -> None:
     assert derivative(Call(name, (LEAF,)), LEAF, {}) == Number(0.0)
 
 
-@pytest.mark.parametrize("name", ["min", "gamln"])
-def test_a_function_without_a_rule_is_named(name: str) -> None:
-    node = Call(name, (LEAF, Theta(1)) if name == "min" else (LEAF,))
-    with pytest.raises(NotImplementedError, match=name):
-        derivative(node, LEAF, {})
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(values(LEAVES, ("exp", "sin", "abs", "gamln", "lfac"), ("min", "max")))
+def test_choices_and_gamma_functions_equal_differences(node: Expression) -> None:
+    numeric, good = differences(lambda x: value(node, x), ETA[0])
+    good &= regular(node)
+    assume(good.any())
+    symbolic = value(derivative(node, LEAF, {}), ETA[0])
+    np.testing.assert_allclose(symbolic[good], numeric[good], rtol=1e-5, atol=1e-8)
+
+
+def test_of_three_equal_arguments_the_first_counts() -> None:
+    node = Call("min", (LEAF, Binary("*", Number(1.0), LEAF), Negative(Negative(Column("WT")))))
+    at = np.array([0.7])
+    names: dict[Expression, Expression] = {LEAF: Column("first")}
+    slope = transform(derivative(node, LEAF, {}), lambda n: names.get(n, n))
+    assert evaluate(slope, {"first": at, "WT": at}).tolist() == [1.0]
+
+
+def test_loops_have_derivatives() -> None:
+    """S = S x three times from 1: x^3, in the statements of a loop."""
+    x, s, n = Eta(1), Variable("S"), Variable("N")
+    body = (Assign("S", Binary("*", s, x)), Assign("N", Binary("+", n, Number(1.0))))
+    loop = While(Compare("<", n, Number(3.0)), body)
+    statements = differentiate((Assign("S", Number(1.0)), loop), x, "e")
+    leaves: dict[Expression, complex] = {x: 0.31 + 0j}
+    interpreter.run(statements, leaves)
+    assert leaves[Variable("S@e")].real == pytest.approx(3 * 0.31**2, rel=1e-14)
+
+
+def test_several_leaves_at_once_have_no_mixed_derivatives() -> None:
+    statements = (Assign("Y", Binary("*", Eps(1), Eps(2))), Assign("Z", Variable("Y")))
+    made = differentiate_each(statements, {"1": Eps(1), "2": Eps(2)})
+    assert [s.target for s in made if isinstance(s, Assign)] == ["Y@1", "Y@2", "Y", "Z@1", "Z@2", "Z"]
+
+
+def test_a_function_without_a_rule_is_named() -> None:
+    with pytest.raises(NotImplementedError, match="nosuch"):
+        derivative(Call("nosuch", (LEAF,)), LEAF, {})
+    with pytest.raises(NotImplementedError, match="polygamma"):
+        derivative(Call("polygamma", (LEAF, Number(1.0))), LEAF, {})
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

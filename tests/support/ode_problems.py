@@ -347,6 +347,8 @@ def predator_p(t, y, p, out):  # type: ignore[no-untyped-def]
     out[1, 4], out[1, 5] = eaten, -y[1]
 
 
+ROBERTSON = (robertson_f, robertson_y, robertson_p)
+HIRES_START = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0057)
 PROBLEMS = {
     problem.name: problem
     for problem in (
@@ -366,17 +368,7 @@ PROBLEMS = {
         Problem(
             "friberg", friberg_f, friberg_y, friberg_p, (3.0, *[5.0] * 5), (0.2, 0.25, 0.04, 5.0, 0.17), 400.0
         ),
-        Problem(
-            "robertson",
-            robertson_f,
-            robertson_y,
-            robertson_p,
-            (1.0, 0.0, 0.0),
-            (0.04, 3e7, 1e4),
-            1e4,
-            stiff=True,
-            atol=1e-14,
-        ),  # fmt: skip
+        Problem("robertson", *ROBERTSON, (1.0, 0.0, 0.0), (0.04, 3e7, 1e4), 1e4, stiff=True, atol=1e-14),
         Problem(
             "van der Pol",
             van_der_pol_f,
@@ -389,14 +381,7 @@ PROBLEMS = {
             magnified=1e6,  # derivatives of the time of a jump a thousand times faster than the way to it
         ),
         Problem(
-            "hires",
-            hires_f,
-            hires_y,
-            hires_p,
-            (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0057),
-            (1.71, 0.43, 8.32, 280.0),
-            321.8122,
-            stiff=True,
+            "hires", hires_f, hires_y, hires_p, HIRES_START, (1.71, 0.43, 8.32, 280.0), 321.8122, stiff=True
         ),
         Problem("Lotka-Volterra", lotka_f, lotka_y, lotka_p, (10.0, 5.0), (1.1, 0.4, 0.1, 0.4), 20.0),
         Problem(

@@ -1,0 +1,246 @@
+"""The event loop: takes a subject from record to record through everything that happens between them.
+
+Order at equal times: a model time passes first, then additional and lagged doses enter in the order of their records,
+then comes the record itself (NONMEM Users Guide VI, PREDPP). Lag, bioavailability, rate and duration of a dose and all
+its additional doses are those of the dose record; where the individual model is run at dose times, all
+but the lag are those of the moment the dose enters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .administration import any_nonzero, turn_on
+from .borrowed import inlined
+from .caching import jit
+from .course import DOSE_TIME, PASSED, STARTED, TIME, Course, Events
+from .dose_record import enter, give_dose
+from .doses import STOP, TOLERANCE, clear, end_infusions, next_event, time_of
+from .individual import Individual, Items, run_at_dose
+from .motion import (
+    INITIAL,
+    SCALE,
+    Design,
+    Motion,
+    Solver,
+    balance,
+    empty,
+    jump_in_time,
+    output_slope,
+    plan_transfers,
+    put_parameters,
+)
+from .status import FINE
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+Cube = NDArray[np.float64]
+
+
+@jit
+def begin(
+    time: float,
+    design: Design,
+    course: Course,
+    own: Individual,
+    solver: Solver,
+) -> int:
+    """Start a subject, or start again after a reset, at ``time``."""
+    motion, psi, dpsi = course.motion, own.psi, own.dpsi
+    clear(course.waiting)
+    motion.memory[:] = 0.0
+    motion.running[:] = 0
+    motion.on[:] = design.initially_on
+    plan_transfers(design, motion)
+    motion.out[0] = 0.0
+    motion.dout[:] = 0.0
+    passed = 0
+    while passed < own.order.size and psi[passed, design.model_times[own.order[passed]]] <= time:
+        passed += 1
+    course.counts[PASSED] = passed
+    put_parameters(design, psi[passed], dpsi[passed], motion)
+    for i in range(design.n):
+        empty(i, motion)
+        slot = design.modifiers[i, INITIAL]
+        if slot >= 0 and motion.on[i] == 1:
+            motion.y[i] = motion.p[slot]
+            for q in range(motion.dout.size):
+                motion.dy[i, q] = motion.dp[slot, q]
+    course.clock[TIME] = time
+    course.counts[STARTED] = 1
+    if design.start >= 0:
+        start = motion.p[design.start]
+        course.counts[STARTED] = int(start <= time)
+        if start <= time:
+            course.clock[TIME] = start
+            return _set_going(start, design, motion, solver)
+    return FINE
+
+
+@jit
+def _set_going(time: float, design: Design, motion: Motion, solver: Solver) -> int:
+    """Let the amounts, that stood still before, move from ``time`` on."""
+    motion.f[:] = 0.0
+    status = solver.velocity(time, design, motion, solver.slopes, motion.g)
+    if status == FINE:
+        jump_in_time(design, 0.0, output_slope(design, motion, motion.g), motion.dp[design.start], motion)
+    motion.flags[0] = 0
+    return status
+
+
+@jit
+def move_to(
+    k: int,
+    target: float,
+    design: Design,
+    events: Events,
+    course: Course,
+    items: Items,
+    own: Individual,
+    psi: Matrix,
+    dpsi: Cube,
+    solver: Solver,
+) -> int:
+    """Take the subject to the time ``target`` of record ``k`` under the rule of ``psi``, ``dpsi`` [pattern, ...]."""
+    motion, waiting, counts = course.motion, course.waiting, course.counts
+    while True:
+        passed = counts[PASSED]
+        put_parameters(design, psi[passed], dpsi[passed], motion)
+        now = course.clock[TIME]
+        place = next_event(waiting)
+        due = time_of(waiting, place) if place >= 0 else np.inf
+        slot = design.model_times[own.order[passed]] if passed < own.order.size else -1
+        change = psi[passed, slot] if slot >= 0 else np.inf
+        following = min(due, change)
+        if counts[STARTED] == 0 and motion.p[design.start] <= min(following, target):
+            course.clock[TIME] = motion.p[design.start]
+            counts[STARTED] = 1
+            status = _set_going(course.clock[TIME], design, motion, solver)
+            if status != FINE:
+                return status
+            continue
+        arrives = following > target + TOLERANCE * abs(target)
+        until = target if arrives else min(max(following, now), target)
+        recompute = not arrives and due < change and events.at_doses == 1 and waiting.kind[place] != STOP
+        if recompute:
+            status = run_at_dose(
+                k, waiting.record[place], passed, course.clock[DOSE_TIME], items, own, solver.individual
+            )
+            if status != FINE:
+                return status
+            put_parameters(design, own.psi_dose, own.dpsi_dose, motion)
+        if counts[STARTED] == 1:
+            status = solver.advance(now, until, design, motion, solver.slopes, solver.jacobian)
+            if status != FINE:
+                return status
+        course.clock[TIME] = until
+        if arrives:
+            return FINE
+        if change <= due:
+            status = _pass_model_time(until, change >= now, slot, design, course, psi, dpsi, solver)
+        else:
+            status = enter(place, until, design, events, course, solver)
+        if status != FINE:
+            return status
+
+
+@jit
+def _pass_model_time(
+    time: float,
+    moves: bool,
+    slot: int,
+    design: Design,
+    course: Course,
+    psi: Matrix,
+    dpsi: Cube,
+    solver: Solver,
+) -> int:
+    """Let the next pattern of psi rule; ``moves``: the moment follows the model time."""
+    motion, passed = course.motion, course.counts[PASSED]
+    dtime = course.dtime
+    dtime[:] = dpsi[passed, slot]
+    moves = moves and course.counts[STARTED] == 1 and any_nonzero(dtime)
+    before = 0.0
+    if moves:
+        status = solver.velocity(time, design, motion, solver.slopes, motion.f)
+        if status != FINE:
+            return status
+        before = output_slope(design, motion, motion.f)
+    course.counts[PASSED] = passed + 1
+    put_parameters(design, psi[passed + 1], dpsi[passed + 1], motion)
+    if moves:
+        status = solver.velocity(time, design, motion, solver.slopes, motion.g)
+        if status != FINE:
+            return status
+        jump_in_time(design, before, output_slope(design, motion, motion.g), dtime, motion)
+    return FINE
+
+
+@inlined
+def at_record(
+    k: int,
+    design: Design,
+    events: Events,
+    course: Course,
+    psi: Matrix,
+    dpsi: Cube,
+    solver: Solver,
+    a: Vector,
+    da: Matrix,
+) -> int:
+    """Let record ``k`` happen and put amounts, output compartment and prediction after it into ``a`` [n + 2]."""
+    motion = course.motion
+    passed = course.counts[PASSED]
+    put_parameters(design, psi[passed], dpsi[passed], motion)
+    if events.dosed[k] > 0:
+        status = give_dose(k, design, events, course, solver)
+        if status != FINE:
+            return status
+    turned = events.turned[k]
+    if turned > 0:
+        turn_on(design, motion, turned - 1)
+    elif turned < 0 and events.evid[k] != 0:
+        _turn_off(design, course, -turned - 1)
+    status = balance(course.clock[TIME], design, motion, solver.equilibrium)
+    if status != FINE:
+        return status
+    _fill(events.observed[k] - 1, design, motion, a, da)
+    if turned < 0 and events.evid[k] == 0:  # the amount was observed first
+        _turn_off(design, course, -turned - 1)
+    return FINE
+
+
+@jit
+def _turn_off(design: Design, course: Course, compartment: int) -> None:
+    """Turn a compartment (from 0) off: what it holds, and what still runs into it, is lost."""
+    motion = course.motion
+    motion.on[compartment] = 0
+    if compartment == design.n:
+        motion.out[0] = 0.0
+        motion.dout[:] = 0.0
+        return
+    empty(compartment, motion)
+    motion.running[compartment] = 0
+    end_infusions(course.waiting, compartment)
+    plan_transfers(design, motion)
+
+
+@jit
+def _fill(observed: int, design: Design, motion: Motion, a: Vector, da: Matrix) -> None:
+    n, nq = design.n, motion.dout.size
+    for i in range(n):
+        a[i] = motion.y[i]
+        for q in range(nq):
+            da[i, q] = motion.dy[i, q]
+    a[n] = motion.out[0]
+    for q in range(nq):
+        da[n, q] = motion.dout[q]
+    slot = design.output[1] if observed == n else design.modifiers[observed, SCALE]
+    scale = motion.p[slot] if slot >= 0 else 1.0
+    a[n + 1] = a[observed] / scale
+    for q in range(nq):
+        slope = da[observed, q]
+        if slot >= 0:
+            slope -= a[n + 1] * motion.dp[slot, q]
+        da[n + 1, q] = slope / scale

@@ -1,0 +1,249 @@
+"""The numpy face of the compiled decoder: predictions of all subjects with exact derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..failure import ModelFailure
+from .arguments import design_of, events_of, items_of, layout_sizes
+from .by_reference import pieces
+from .compile import CompiledModel
+from .course import Events
+from .individual import Items
+from .layout import Layout
+from .motion import Design
+from .passes import compiled_passes
+from .status import Status, describe
+from .subjects import Subjects
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+CHUNKS_PER_THREAD = 4
+
+
+@dataclass(frozen=True)
+class Directions:
+    """What to differentiate along: ``theta`` [n_theta, nq] and ``eta`` [n_eta, nq] move by one unit of each direction."""
+
+    theta: Floats
+    eta: Floats
+
+    @classmethod
+    def make(cls, which: Literal["none", "eta", "eta+theta"], n_theta: int, n_eta: int) -> Directions:
+        """Return no directions, the etas, or the etas and then the thetas."""
+        nq = {"none": 0, "eta": n_eta, "eta+theta": n_eta + n_theta}[which]
+        theta, eta = np.zeros((n_theta, nq)), np.zeros((n_eta, nq))
+        if nq > 0:
+            eta[:, :n_eta] = np.eye(n_eta)
+        if which == "eta+theta":
+            theta[:, n_eta:] = np.eye(n_theta)
+        return cls(theta, eta)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the model says at every record.
+
+    Attributes
+    ----------
+    values
+        [draw, record, output], outputs in the order of ``layout.outputs``; NaN for subjects that failed.
+    derivatives
+        [draw, record, output, direction].
+    status
+        int64[draw, id]: 0, or a code that :func:`.status.describe` puts in words.
+    """
+
+    values: Floats
+    derivatives: Floats
+    status: Integers
+    layout: Layout
+
+    def of(self, name: str) -> Floats:
+        """Return variable ``name`` at every record, [draw, record]."""
+        slot = self.layout.output_slot(name)
+        if slot is None:
+            raise KeyError(name)
+        return self.values[:, :, slot]
+
+    @property
+    def failure(self) -> Status | None:
+        """The first failure in words, or None."""
+        failed = self.status[self.status != 0]
+        return describe(int(failed[0])) if failed.size else None
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A compiled model together with its subjects.
+
+    Raises :class:`ModelFailure` at the data line for doses that the model cannot take.
+    """
+
+    compiled: CompiledModel
+    subjects: Subjects
+
+    def __post_init__(self) -> None:
+        """Check the doses against the model."""
+        _ = self.events
+
+    @cached_property
+    def design(self) -> Design:
+        """What the event loop knows of the model."""
+        return design_of(self.compiled)
+
+    @cached_property
+    def events(self) -> Events:
+        """The event arrays."""
+        return events_of(self.subjects, self.compiled.model, self.design)
+
+    @cached_property
+    def sizes(self) -> Integers:
+        """Sizes that the passes allocate by."""
+        return layout_sizes(self.compiled.layout, self.events)
+
+    def evaluate(
+        self,
+        theta: Floats,
+        eta: Floats,
+        directions: Literal["none", "eta", "eta+theta"] | Directions = "none",
+        known: Mapping[str, float | Floats] | None = None,
+        threads: int = 1,
+    ) -> Predictions:
+        """Evaluate the model.
+
+        Parameters
+        ----------
+        theta
+            [n_theta], or [draw, n_theta].
+        eta
+            [draw, id, n_eta], or [id, n_eta] for one draw.
+        directions
+            What to differentiate along.
+        known
+            What the run knows, by the names of :data:`..ir.expression.KNOWN`: one value or one for each subject.
+        threads
+            Number of threads; the results are the same for any number.
+        """
+        compiled, subjects = self.compiled, self.subjects
+        theta = np.ascontiguousarray(np.atleast_2d(theta), dtype=np.float64)
+        eta = np.ascontiguousarray(eta if np.ndim(eta) == 3 else np.asarray(eta)[None], dtype=np.float64)
+        draws, n_theta, n_eta = eta.shape[0], theta.shape[1], eta.shape[2]
+        if eta.shape[1] != subjects.n_subjects or theta.shape[0] not in (1, draws):
+            raise ValueError(
+                f"eta {eta.shape} and theta {theta.shape} do not fit {subjects.n_subjects} subjects."
+            )
+        if isinstance(directions, str):
+            directions = Directions.make(directions, n_theta, n_eta)
+        dtheta = np.ascontiguousarray(directions.theta, dtype=np.float64)
+        deta = np.ascontiguousarray(directions.eta, dtype=np.float64)
+        if dtheta.shape[0] != n_theta or deta.shape[0] != n_eta or dtheta.shape[1] != deta.shape[1]:
+            raise ValueError(
+                f"directions {dtheta.shape}, {deta.shape} do not fit {n_theta} thetas, {n_eta} etas."
+            )
+        n_out, nq = len(compiled.layout.outputs), deta.shape[1]
+        values = np.zeros((draws, subjects.n_records, n_out))
+        derivatives = np.zeros((draws, subjects.n_records, n_out, nq))
+        status = np.zeros((draws, subjects.n_subjects), dtype=np.int64)
+        items = items_of(subjects, compiled, known or {})
+        solvers, run, _ = compiled_passes()
+        functions = (*solvers, compiled.individual, compiled.slopes, compiled.jacobian, compiled.equilibrium)
+        data = (pieces(self.design), pieces(self.events), pieces(items))
+
+        def work(begins: int, ends: int) -> None:
+            run(
+                begins,
+                ends,
+                self.sizes,
+                *data,
+                theta,
+                eta,
+                dtheta,
+                deta,
+                *functions,
+                compiled.observe,
+                values,
+                derivatives,
+                status,
+            )
+
+        _share_out(work, draws * subjects.n_subjects, threads)
+        return Predictions(values, derivatives, status, compiled.layout)
+
+    def amounts(
+        self, psi: Floats, dpsi: Floats | None = None, threads: int = 1
+    ) -> tuple[Floats, Floats, Integers]:
+        """Run the event loop alone, for given individual parameters.
+
+        Parameters
+        ----------
+        psi
+            [draw, record, pattern, n_dynamic]: the first slots of the layout's psi; pattern j holds once the j
+            earliest model times have passed.
+        dpsi
+            [draw, record, pattern, n_dynamic, nq], or None for no derivatives.
+
+        Returns
+        -------
+        Amounts, output compartment and prediction [draw, record, n + 2], their derivatives [..., nq], and
+        status [draw, id].
+        """
+        if self.compiled.model.individual_call == "dose":
+            raise ModelFailure(
+                "the individual model is run at additional and lagged doses (CALLFL=-2), which needs the whole kernel"
+            )
+        psi = np.ascontiguousarray(psi, dtype=np.float64)
+        dpsi = np.zeros((*psi.shape, 0)) if dpsi is None else np.ascontiguousarray(dpsi, dtype=np.float64)
+        wanted = (self.subjects.n_records, len(self.design.model_times) + 1, self.design.n_dynamic)
+        if psi.ndim != 4 or psi.shape[1:] != wanted or dpsi.shape[:4] != psi.shape:
+            raise ValueError(f"psi {psi.shape} and dpsi {dpsi.shape} do not fit {wanted}.")
+        draws, nq = psi.shape[0], dpsi.shape[4]
+        values = np.zeros((draws, self.subjects.n_records, self.design.n + 2))
+        derivatives = np.zeros((*values.shape, nq))
+        status = np.zeros((draws, self.subjects.n_subjects), dtype=np.int64)
+        sizes = self.sizes.copy()
+        sizes[0] = self.design.n_dynamic
+        compiled = self.compiled
+        solvers, _, run = compiled_passes()
+        functions = (*solvers, compiled.individual, compiled.slopes, compiled.jacobian, compiled.equilibrium)
+        data = (pieces(self.design), pieces(self.events), pieces(_no_items()))
+
+        def work(begins: int, ends: int) -> None:
+            run(
+                begins,
+                ends,
+                sizes,
+                *data,
+                psi,
+                dpsi,
+                *functions,
+                values,
+                derivatives,
+                status,
+            )
+
+        _share_out(work, draws * self.subjects.n_subjects, threads)
+        return values, derivatives, status
+
+
+def _share_out(work: Callable[[int, int], None], pairs: int, threads: int) -> None:
+    """Run ``work`` over ranges of the pairs, in threads: numba releases the interpreter's lock."""
+    if threads <= 1 or pairs <= 1:
+        work(0, pairs)
+        return
+    size = max(1, -(-pairs // (threads * CHUNKS_PER_THREAD)))
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda begins: work(begins, min(begins + size, pairs)), range(0, pairs, size)))
+
+
+def _no_items() -> Items:
+    none = np.zeros(0, np.int64)
+    return Items(np.zeros((0, 0)), np.zeros((0, 0)), none, none, none, 0, 0)
