@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 from numba.core import cgutils, types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-inlined = register_jitable(inline="always")
+# inlined by LLVM; numba's own inline="always" takes stores to an array for dead that is read by another view
+inlined = numba.njit(forceinline=True, nogil=True, error_model="numpy")
 
 
 def _borrowed(typing_context: Any, array: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Divided differences of exp(h x) in x, finite and accurate where nodes meet.
+"""Divided differences of exp(h x) in x, for either sign of h, finite and accurate where nodes meet.
 
 exp[a, b] is the amount that a unit dose leaves in the second of two compartments in a row (per rate constant
 between them), exp[a, b, c] in the third, and so on: equal rate constants are no special case.
@@ -53,7 +53,7 @@ def triple(a: float, b: float, c: float, ab: float, ac: float, bc: float, h: flo
         gap = gap_ac
         difference = ab - bc
         widest = wide_ac
-    if widest * h > NEAR_TRIPLE:
+    if widest * abs(h) > NEAR_TRIPLE:
         result = difference / gap
     else:
         result = _near_triple(a, b, c, h)
@@ -78,7 +78,7 @@ def quadruple(a: float, b: float, c: float, d: float, h: float) -> float:
     """Return exp[a, b, c, d]."""
     low = min(min(a, b), min(c, d))
     high = max(max(a, b), max(c, d))
-    if (high - low) * h > NEAR_FOUR:
+    if (high - low) * abs(h) > NEAR_FOUR:
         # the two nodes farthest apart, and the others
         first = min(a, b)
         second = max(a, b)

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .administration import bolus, start_infusion, stop_infusion, turn_on
-from .borrowed import inlined
 from .caching import jit
 from .course import DOSE_TIME, Course, Events
 from .doses import BOLUS, START, STOP, TOLERANCE, add, clear, next_event, strike, time_of
@@ -103,7 +102,6 @@ def enter(place: int, time: float, design: Design, events: Events, course: Cours
     return status
 
 
-@jit
 def give_dose(
     k: int,
     design: Design,
@@ -168,7 +166,7 @@ def give_dose(
     return FINE
 
 
-@inlined
+@jit
 def _settle(
     k: int,
     value: float,
@@ -218,7 +216,7 @@ def _settle(
     return FINE, enters, ends, early, running
 
 
-@inlined
+@jit
 def _constant(
     k: int,
     rate: float,

@@ -8,14 +8,15 @@ but the lag are those of the moment the dose enters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .administration import any_nonzero, turn_on
-from .borrowed import inlined
 from .caching import jit
 from .course import DOSE_TIME, PASSED, STARTED, TIME, Course, Events
-from .dose_record import enter, give_dose
+from .dose_record import enter
 from .doses import STOP, TOLERANCE, clear, end_infusions, next_event, time_of
 from .individual import Individual, Items, run_at_dose
 from .motion import (
@@ -177,7 +178,7 @@ def _pass_model_time(
     return FINE
 
 
-@inlined
+@jit
 def at_record(
     k: int,
     design: Design,
@@ -186,6 +187,7 @@ def at_record(
     psi: Matrix,
     dpsi: Cube,
     solver: Solver,
+    give_dose: Callable[..., int],
     a: Vector,
     da: Matrix,
 ) -> int:

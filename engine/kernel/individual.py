@@ -60,8 +60,6 @@ class Individual:
 
 @jit
 def new_individual(
-    theta: Vector,
-    eta: Vector,
     dtheta: Matrix,
     deta: Matrix,
     items: Items,
@@ -72,8 +70,8 @@ def new_individual(
     """Return arrays for the directions of ``dtheta`` and ``deta``."""
     nq = deta.shape[1]
     return Individual(
-        theta,
-        eta,
+        np.zeros(dtheta.shape[0]),
+        np.zeros(deta.shape[0]),
         dtheta,
         deta,
         np.zeros(n_kept),

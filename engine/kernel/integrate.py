@@ -96,7 +96,7 @@ TIGHT = 1e-7
 # tenths of the real stability interval (3.5 and 6.4), because error control already holds back near its end
 TSIT5_LIMIT, DOP853_LIMIT = 2.1, 3.8
 # the same product below which an explicit method does with no more work than the stiff one, by measurement
-WORTHWHILE = 8.0
+WORTHWHILE = 12.0
 # stiff steps between looks at that
 LOOK_EVERY = 8
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -154,28 +154,8 @@ class Kernel:
         derivatives = np.zeros((draws, subjects.n_records, n_out, nq))
         status = np.zeros((draws, subjects.n_subjects), dtype=np.int64)
         items = items_of(subjects, compiled, known or {})
-        solvers, run, _ = compiled_passes()
-        functions = (*solvers, compiled.individual, compiled.slopes, compiled.jacobian, compiled.equilibrium)
-        data = (pieces(self.design), pieces(self.events), pieces(items))
-
-        def work(begins: int, ends: int) -> None:
-            run(
-                begins,
-                ends,
-                self.sizes,
-                *data,
-                theta,
-                eta,
-                dtheta,
-                deta,
-                *functions,
-                compiled.observe,
-                values,
-                derivatives,
-                status,
-            )
-
-        _share_out(work, draws * subjects.n_subjects, threads)
+        given = (np.zeros((0, 0, 0, 0)), np.zeros((0, 0, 0, 0, nq)))
+        self._run(items, self.sizes, (theta, eta, dtheta, deta, *given), values, derivatives, status, threads)
         return Predictions(values, derivatives, status, compiled.layout)
 
     def amounts(
@@ -210,40 +190,38 @@ class Kernel:
         derivatives = np.zeros((*values.shape, nq))
         status = np.zeros((draws, self.subjects.n_subjects), dtype=np.int64)
         sizes = self.sizes.copy()
-        sizes[0] = self.design.n_dynamic
-        compiled = self.compiled
-        solvers, _, run = compiled_passes()
-        functions = (*solvers, compiled.individual, compiled.slopes, compiled.jacobian, compiled.equilibrium)
-        data = (pieces(self.design), pieces(self.events), pieces(_no_items()))
-
-        def work(begins: int, ends: int) -> None:
-            run(
-                begins,
-                ends,
-                sizes,
-                *data,
-                psi,
-                dpsi,
-                *functions,
-                values,
-                derivatives,
-                status,
-            )
-
-        _share_out(work, draws * self.subjects.n_subjects, threads)
+        sizes[:2] = self.design.n_dynamic, 0
+        none = np.zeros(0, np.int64)
+        items = Items(np.zeros((0, 0)), np.zeros((0, 0)), none, none, none, 0, 0)
+        n = self.subjects.n_subjects
+        nothing = (np.zeros((1, 0)), np.zeros((draws, n, 0)), np.zeros((0, nq)), np.zeros((0, nq)))
+        self._run(items, sizes, (*nothing, psi, dpsi), values, derivatives, status, threads)
         return values, derivatives, status
 
+    def _run(
+        self,
+        items: Items,
+        sizes: Integers,
+        parameters: tuple[Floats, ...],
+        values: Floats,
+        derivatives: Floats,
+        status: Integers,
+        threads: int,
+    ) -> None:
+        """Share the pairs of draw and subject out to threads: numba releases the interpreter's lock."""
+        solvers, run = compiled_passes()
+        model = self.compiled
+        functions = (*solvers, model.individual, model.slopes, model.jacobian, model.equilibrium, model.observe)
+        data = (pieces(self.design), pieces(self.events), pieces(items))
+        pairs = status.size
 
-def _share_out(work: Callable[[int, int], None], pairs: int, threads: int) -> None:
-    """Run ``work`` over ranges of the pairs, in threads: numba releases the interpreter's lock."""
-    if threads <= 1 or pairs <= 1:
-        work(0, pairs)
-        return
-    size = max(1, -(-pairs // (threads * CHUNKS_PER_THREAD)))
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda begins: work(begins, min(begins + size, pairs)), range(0, pairs, size)))
+        def work(begins: int) -> None:
+            ends = min(begins + size, pairs)
+            run(begins, ends, sizes, *data, *parameters, *functions, values, derivatives, status)
 
-
-def _no_items() -> Items:
-    none = np.zeros(0, np.int64)
-    return Items(np.zeros((0, 0)), np.zeros((0, 0)), none, none, none, 0, 0)
+        size = pairs if threads <= 1 else max(1, -(-pairs // (threads * CHUNKS_PER_THREAD)))
+        if size >= pairs:
+            work(0)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(0, pairs, size)))

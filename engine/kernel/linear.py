@@ -11,7 +11,7 @@ allocated after that.
 - ``transfers`` [m, 3] int64: source 1..n, target 1..n or 0 (out), slot of the rate constant in ``p``.
   Leave out the rows of compartments that are off. Several rows may share source and target.
 - ``p`` [slots], ``dp`` [slots, nq]: rate constants (1/time) and their derivatives.
-- ``y`` [n], ``dy`` [n, nq]: amounts and their total derivatives, moved in place over ``dt >= 0``.
+- ``y`` [n], ``dy`` [n, nq]: amounts and their total derivatives, moved in place over ``dt``.
 - ``r`` [n], ``dr`` [n, nq]: constant input rates and their derivatives.
 
 Reversible trees of up to 6 compartments (mammillary and catenary systems) with any number of
@@ -77,7 +77,7 @@ def decompose(plan: Integers, p: Vector, dp: Vector, system: Vector) -> int:
 def advance_linear(
     dt: float, y: Vector, dy: Vector, r: Vector, dr: Vector, plan: Integers, system: Vector, work: Vector
 ) -> None:
-    """Move ``y`` [n] and ``dy`` [n, nq] over ``dt`` >= 0 with constant inputs ``r``, ``dr``, in place.
+    """Move ``y`` [n] and ``dy`` [n, nq] over ``dt`` (back if negative) with constant inputs ``r``, ``dr``.
 
     ``dy`` becomes the total derivative: of the start, the inputs and the rate constants (by the ``dp`` of
     :func:`decompose`, whose nq must be that of ``dy``); ``dt`` counts as constant. What grows beyond the

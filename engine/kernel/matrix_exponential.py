@@ -73,8 +73,8 @@ def advance_exponential(
     """Move ``y`` [n] and ``dy`` [n, nq] over the time ``h`` with constant inputs ``r``, ``dr``, in place."""
     n = plan[0]
     m = plan[1]
-    reach = system[2] * h
-    longest = LONGEST if system[3] == 1.0 else LONGEST_SIGNED
+    reach = system[2] * abs(h)
+    longest = LONGEST if system[3] == 1.0 and h > 0.0 else LONGEST_SIGNED
     # a series costs about its norm times m, forming and squaring the matrix n^3
     if reach > 4.0 * longest + 10.0 * n * n * n / m:
         _advance_squaring(h, y, dy, r, dr, plan, system, work)
@@ -114,7 +114,7 @@ def _advance_series(
     term[:] = y
     dterm[:] = dy
     constant = 1.0  # the state that feeds the inputs
-    for order in range(1, _n_terms(system[2] * h, n) + 1):
+    for order in range(1, _n_terms(system[2] * abs(h), n) + 1):
         factor = h / order
         for i in range(n):
             weight = system[diagonal + i]
@@ -157,7 +157,7 @@ def _advance_squaring(
     n = plan[0]
     nq = dy.shape[1]
     block = n * (1 + nq)
-    doublings = math.ceil(math.log2(system[2] * h / LONGEST_SIGNED))
+    doublings = math.ceil(math.log2(system[2] * abs(h) / LONGEST_SIGNED))
     step = h / 2.0**doublings
     inner = work[: 2 * block]
     own = work[2 * block : 4 * block]  # what the inputs leave: value, derivative, and their next

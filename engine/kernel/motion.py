@@ -10,6 +10,7 @@ from numba import types
 from numpy.typing import NDArray
 
 from .by_reference import by_reference, returned
+from .borrowed import matrix_at
 from .caching import jit
 from .integrate import MEMORY, integrate
 from .linear import advance_linear, decompose, linear_slopes, system_size, work_size
@@ -173,8 +174,9 @@ def velocity(t: float, design: Design, motion: Motion, slopes: Callable[..., Non
             return status
         linear_slopes(motion.y, motion.r, motion.plan, motion.system, f)
     else:
-        work = motion.work
-        slopes(t, motion.y, work.no_dy, motion.p, work.no_dp, f, work.no_df)
+        n, n_p = motion.y.size, motion.p.size
+        none, none_p = matrix_at(motion.y, 0, n, 0), matrix_at(motion.p, 0, n_p, 0)
+        slopes(t, motion.y, none, motion.p, none_p, f, none)
         for i in range(design.n):
             f[i] = f[i] + motion.r[i] if motion.on[i] == 1 else 0.0
     return FINE

@@ -156,7 +156,7 @@ def find_cycle(
     for i in range(n):
         steady.begin[i] = guess[i] if on[i] == 1 else 0.0
     best, plain = np.inf, 0
-    for _ in range(PERIODS):
+    for tried in range(PERIODS):
         motion.y[:] = steady.begin
         motion.dy[:, :] = 0.0
         for i in range(n):
@@ -168,7 +168,9 @@ def find_cycle(
             steady.step[i] = (motion.y[i] - steady.begin[i]) * design.free[i]
         size = _scaled(steady.step, motion.y, design.settings)
         improved = size < 0.5 * best
-        settled = size <= SETTLED or design.kind == LINEAR
+        settled = size <= SETTLED
+        if design.kind == LINEAR:  # one step is exact, but derivatives must be taken where it ends
+            settled, improved = tried == 1 or nq == 0, True
         if plain > 0 and not settled:  # let time pass before Newton's method is tried again
             plain -= 1
             steady.begin[:] = motion.y
@@ -178,7 +180,7 @@ def find_cycle(
             for j in range(n):
                 steady.matrix[i, j] = (1.0 if i == j else 0.0) - motion.dy[i, nq + j]
         regular = factor(steady.matrix, steady.pivots) and _well_conditioned(steady.matrix)
-        if not regular and settled:
+        if not regular and (settled or design.kind == LINEAR):
             return STEADY_STATE_SINGULAR
         if regular:
             solve(steady.matrix, steady.pivots, steady.step)
@@ -193,7 +195,8 @@ def find_cycle(
                 return FINE
         wanted = regular and improved
         for i in range(n):  # no amount turns negative that the interval itself leaves positive
-            wanted = wanted and (steady.begin[i] + steady.step[i] >= 0.0 or motion.y[i] < 0.0)
+            kept = steady.begin[i] + steady.step[i] >= 0.0 or motion.y[i] < 0.0
+            wanted = wanted and (kept or design.kind == LINEAR)
         if wanted:
             best = size
             for i in range(n):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .borrowed import matrix_at
+from .borrowed import inlined, matrix_at
 from .caching import jit
 from .explicit import SMALLEST, combine
 from .lu import factor, solve, solve_columns
@@ -30,7 +30,7 @@ NEWTON_TOLERANCE = 0.003
 SLOW = 0.2
 
 
-@jit
+@inlined
 def factor_stage(
     t: float, y: Vector, p: Vector, h_gamma: float, jacobian: Jacobian, lu: Matrix, pivots: Pivots
 ) -> bool:
@@ -43,7 +43,7 @@ def factor_stage(
     return factor(lu, pivots)
 
 
-@jit
+@inlined
 def solve_stage(
     t: float,
     h_gamma: float,
@@ -85,7 +85,7 @@ def solve_stage(
     return False
 
 
-@jit
+@inlined
 def stiff_step(
     t: float,
     h: float,

@@ -183,6 +183,20 @@ def test_two_steps_are_one(case: tuple[int, Transfers, Start, float], part: floa
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_back_in_time(name: str) -> None:
+    n, transfers = ALL[name]
+    generator = np.random.default_rng(19)
+    for h in (-1e-3, -0.2, -2.0, -6.0):
+        start = random_start(generator, n, transfers, 2, infused=True, spread=0.7)
+        wanted, dwanted = reference(n, transfers, start, h)
+        for general in (False, True):
+            y, dy = advanced(n, transfers, start, h, general=general)
+            # here the fastest mode grows, so that rounding of its rate constant shows most
+            assert distance(y, wanted) < 10 * tolerance(transfers, start.p, -h)
+            assert distance(dy, dwanted) < 100 * tolerance(transfers, start.p, -h)
+
+
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("unit", [2.0**-40, 2.0**40])
 def test_units_do_not_matter(name: str, unit: float) -> None:
     """Powers of two as units of amount and of time change the same digits not at all (or barely)."""

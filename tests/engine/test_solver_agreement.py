@@ -1,7 +1,7 @@
 """Closed form = matrix exponential = integrator on random event tables, amounts and derivatives.
 
-One model in three forms. The matrix exponential is forced by a compartment that nothing flows into but that no
-closed form allows for, the integrator by a quadratic term with coefficient zero.
+One model in three forms. The matrix exponential is forced by a compartment that nothing flows into but that
+no closed form allows for, the integrator by a quadratic term with coefficient zero.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def solved(form: Form, rows: list[Row]) -> tuple[NDArray[np.float64], NDArray[np
     eta = np.zeros((data.n_subjects, made.model.n_etas))
     found = kernel.evaluate(THETA, eta, "eta+theta")
     assert found.failure is None, found.failure
-    slots = [made.layout.output_slot(name) for name in ("X1", "X2", "X3", "F")]
+    slots = [made.layout.output_slot(name) for name in ("X1", "X2", "X3", "IPRED")]
     wanted = [slot for slot in slots if slot is not None]
     assert len(wanted) == 4
     thetas = slice(made.model.n_etas, made.model.n_etas + USED)
