@@ -70,11 +70,11 @@ class RowCondition:
 class RowSelection:
     """Which lines of the data file are records, and how their empty fields read.
 
-    Lines beginning with ``comment`` are none (``"@"``: with a letter, ``@`` or ``#`` after blanks; empty: no such
-    lines). Of the others, at most ``limit``, or those before column ``until_change`` takes a second value, are
-    looked at. One is left out where any of ``ignore`` holds, and where ``accept`` is not empty and none
-    of it holds. An empty field counts as ``null``, and is missing; so is a field that
-    equals ``missing_code``.
+    Lines beginning with ``comment`` are none (``"@"``: with a letter, ``@`` or ``#`` after blanks; empty:
+    no such lines). Of the others, at most ``limit``, or those before column ``until_change`` takes a second
+    value, are looked at. One is left out where any of ``ignore`` holds, and where ``accept`` is not empty
+    and none of it holds. An empty field counts as ``null``, and is missing; so is a field that equals
+    ``missing_code``.
     """
 
     comment: str = "#"

@@ -53,8 +53,9 @@ class TableTask:
     """One output table.
 
     ``items`` are data columns, model variables or names the engine supplies (``"PRED"``,
-    ``"CWRES"``, ``"ETA1"``...), in the order asked; ``"LABEL=NAME"`` gives one another label. ``headers``: ``"repeat"`` every 900 records,
-    ``"once"`` per problem, ``"none"``; ``title``/``labels`` switch the two header lines.
+    ``"CWRES"``, ``"ETA1"``...), in the order asked; ``"LABEL=NAME"`` gives one another label.
+    ``headers``: ``"repeat"`` every 900 records, ``"once"`` per problem, ``"none"``; ``title`` and ``labels``
+    switch the two header lines.
     ``rows``: all records, the first or the last of each subject, or both. ``appended``: DV, PRED,
     RES, WRES follow the items.
     """

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..failure import ModelFailure
-from ..ir.compartment import LinearDynamics, OdeDynamics
-from ..ir.expression import Known
+from ..ir.compartment import Dynamics, LinearDynamics, OdeDynamics
+from ..ir.expression import Amount, Known, walk
 from ..ir.model import Model
+from ..ir.statement import assignments, conditions, flatten
 from .compile import CompiledModel
 from .course import Events
 from .individual import AT_DOSE, DOSE_TIME, MODEL_TIME, NEXT, PASSED, STATIC, Items
 from .layout import MODIFIERS, Layout
 from .motion import DURATION, LINEAR, ODE, RATE, Design
-from .subjects import Subjects
+from .subjects import Subjects, failure_at
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -63,24 +64,43 @@ def design_of(compiled: CompiledModel) -> Design:
         output=layout.output,
         start=int(layout.start),
         initially_on=np.array(on, dtype=np.int64),
+        feeds=_feeds(dynamics, len(parts)),
         free=np.array([not part.equilibrium for part in parts], dtype=np.int64),
         settings=settings,
     )
 
 
-def events_of(subjects: Subjects, model: Model, design: Design) -> Events:
+def _feeds(dynamics: Dynamics | None, n: int) -> Integers:
+    """Return which compartments' amounts are read by more than their own differential equation."""
+    feeds = np.zeros(n, dtype=np.int64)
+    if isinstance(dynamics, OdeDynamics):
+        for assignment in assignments(dynamics.statements):
+            for node in walk(assignment.value):
+                if isinstance(node, Amount) and assignment.target != f"DADT({node.compartment})":
+                    feeds[node.compartment - 1] = 1
+        for statement in flatten(dynamics.statements):
+            for condition in conditions(statement):
+                for node in walk(condition):
+                    if isinstance(node, Amount):
+                        feeds[node.compartment - 1] = 1
+    return feeds
+
+
+def events_of(subjects: Subjects, model: Model, design: Design, known: tuple[Known, ...]) -> Events:
     """Return the event arrays; doses with a modelled rate or duration must have one."""
     for value, column, letter in ((-1.0, RATE, "R"), (-2.0, DURATION, "D")):
         modelled = (subjects.dosed > 0) & (subjects.rate == value)
         missing = modelled & (design.modifiers[subjects.dosed - 1, column] < 0) if design.n else modelled
         if missing.any():
             row = int(np.flatnonzero(missing)[0])
-            data, compartment = subjects.data, subjects.dosed[row]
-            raise ModelFailure(
-                f"{data.path}:{data.line[row]}: subject {data.ids[data.subject[row]]:g}: RATE={value:g} asks for "
-                f"{letter}{compartment}, which the model does not define",
-                hint=f"assign {letter}{compartment}, or give a positive RATE",
-            )
+            name = f"{letter}{subjects.dosed[row]}"
+            message = f"RATE={value:g} asks for {name}, which the model does not define"
+            raise failure_at(subjects.data, row, message, f"assign {name}, or give a positive RATE")
+    additional = (subjects.dosed > 0) & (subjects.additional > 0)
+    if additional.any() and any(k.quantity.startswith("last_dose_") for k in known):
+        row = int(np.flatnonzero(additional)[0])
+        message = "the model reads time or amount of the last dose, and this one is repeated (ADDL)"
+        raise failure_at(subjects.data, row, message, "write every dose on its own line")
     return Events(
         first=subjects.first,
         time=subjects.time,
@@ -110,7 +130,7 @@ def places_of(events: Events) -> int:
 
 
 def items_of(subjects: Subjects, compiled: CompiledModel, run: Mapping[str, float | Floats]) -> Items:
-    """Return what the statements read at every record; ``run`` has what the run knows (see :func:`known_values`)."""
+    """Return what the statements read at every record; ``run``: see :func:`known_values`."""
     layout, model = compiled.layout, compiled.model
     n = subjects.n_records
     columns = np.empty((n, len(layout.columns)))
@@ -151,22 +171,23 @@ def column_values(subjects: Subjects, model: Model, name: str) -> Floats:
 def known_values(subjects: Subjects, known: Known, run: Mapping[str, float | Floats]) -> Floats:
     """Return a static known quantity at every record.
 
-    ``run`` may hold icall, comact, irep, nrep, nprob, mixnum, mixest as one value, or as one for each subject.
+    ``run`` may hold icall, comact, irep, nrep, nprob, mixnum, mixest: one value, or one for each subject.
     """
     first, n = subjects.first, subjects.n_records
     subject = np.repeat(np.arange(subjects.n_subjects), np.diff(first))
     number = np.arange(n) - first[subject] + 1.0
     match known.quantity:
         case "newind":
-            return np.where(number > 1, 2.0, np.where(subject == 0, 0.0, 1.0))
+            return np.asarray(np.where(number > 1, 2.0, np.where(subject == 0, 0.0, 1.0)))
         case "ndrec":
-            return number
+            return np.asarray(number, dtype=np.float64)
         case "nirec":
-            return np.diff(first)[subject].astype(np.float64)
+            return np.asarray(np.diff(first)[subject], dtype=np.float64)
         case "nindr":
-            return np.bincount(subject, subjects.data.is_observation, subjects.n_subjects)[subject]
+            observed = np.bincount(subject, subjects.data.is_observation, subjects.n_subjects)
+            return np.asarray(observed[subject], dtype=np.float64)
         case "nind":
-            return subject + 1.0
+            return np.asarray(subject + 1, dtype=np.float64)
         case "last_dose_time" | "last_dose_amount" | "last_dose_duration" as quantity:
             return last_doses(subjects)[quantity]
     if known.quantity in ("omega", "sigma"):
@@ -188,7 +209,7 @@ def known_values(subjects: Subjects, known: Known, run: Mapping[str, float | Flo
 
 
 def last_doses(subjects: Subjects) -> dict[str, Floats]:
-    """Return time, amount and duration of the last dose at every record, its own and additional doses counted."""
+    """Return time, amount and duration of the last dose at every record, its own one counted."""
     found = {f"last_dose_{name}": np.zeros(subjects.n_records) for name in ("time", "amount", "duration")}
     for first, last in zip(subjects.first[:-1], subjects.first[1:], strict=True):
         doses: list[int] = []
@@ -217,7 +238,7 @@ def has_steady_states(events: Events) -> bool:
 
 
 def layout_sizes(layout: Layout, events: Events) -> Integers:
-    """Return the sizes that the passes allocate by: psi, kept variables, places for doses, steady states or not."""
+    """Return what the passes allocate by: psi, kept variables, places for doses, steady states or not."""
     return np.array(
         [len(layout.psi), len(layout.kept), places_of(events), has_steady_states(events)], dtype=np.int64
     )

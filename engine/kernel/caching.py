@@ -25,9 +25,9 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.serialize import dumps
 from numba.core.types import Type
+from numba.core.typing.templates import Signature
 
 F = TypeVar("F", bound=Callable[..., Any])
-Signature = str | Type | Any
 
 VARIABLE = "ELBOMIX_CACHE"
 SOURCE_HASH = "__source_hash__"  # where a generated module has the hash of its text
@@ -196,7 +196,7 @@ def jit(function: F, /) -> F: ...
 
 
 @overload
-def jit(signature: Signature, /) -> Callable[[F], F]: ...
+def jit(signature: Signature | str, /) -> Callable[[F], F]: ...
 
 
 def jit(first: Any, /) -> Any:

@@ -53,7 +53,7 @@ class Course:
 
 @jit
 def new_course(design: Design, n_psi: int, nq: int, places: int, any_steady: int) -> Course:
-    """Return arrays for ``nq`` directions; ``places``: for doses that wait, ``any_steady``: 1 for steady states."""
+    """Return arrays for ``nq`` directions, ``places`` doses that wait, and steady states if there are any."""
     n = design.n
     cycle = new_motion(design, n_psi, nq + n) if any_steady == 1 else new_motion(design, 0, 0)
     return Course(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .administration import bolus, start_infusion, stop_infusion, turn_on
+from .by_reference import keep, pointer
 from .caching import jit
 from .course import DOSE_TIME, Course, Events
 from .doses import BOLUS, START, STOP, TOLERANCE, add, clear, next_event, strike, time_of
@@ -179,8 +180,8 @@ def _settle(
 ) -> tuple[int, float, float, int, int]:
     """Set the steady state of the dose of record ``k``, repeated without end.
 
-    Returns status, the times from the record to the next dose and to the next end of an infusion, how many doses
-    before this one are still to enter, and how many infusions run.
+    Returns status, the times from the record to the next dose and to the next end of an infusion, how many
+    doses before this one are still to enter, and how many infusions run.
     """
     motion, interval = course.motion, events.interval[k]
     c, infused = events.dosed[k] - 1, events.rate[k] != 0.0
@@ -196,7 +197,8 @@ def _settle(
     denters, dends = course.dtime, course.dends
     if back:
         denters, dends = np.zeros(denters.size), course.dlength
-    regimen = Regimen(c, int(infused), value, interval, enters, ends, running, course.dvalue, denters, dends)
+    own = Regimen(c, int(infused), value, interval, enters, ends, running, course.dvalue, denters, dends)
+    regimen = pointer(own)
     _guess(k, design, events, course)
     steady = course.steady
     status = find_cycle(
@@ -204,6 +206,8 @@ def _settle(
     )
     if back and status == FINE:
         status = go_back(lag - interval, regimen, course.dtime, design, steady, solver)
+    keep(own)
+    if back:
         enters, ends = lag, ends + lag - interval
         running += 1
     if status != FINE:
@@ -248,7 +252,7 @@ def _constant(
 
 @jit
 def _guess(k: int, design: Design, events: Events, course: Course) -> None:
-    """Put where the search for a steady state begins into ``motion.g``: the initial or (SS=3) present amounts."""
+    """Put where the search for a steady state begins into ``motion.g``: initial or (SS=3) present amounts."""
     motion = course.motion
     for i in range(design.n):
         slot = design.modifiers[i, INITIAL]

@@ -102,12 +102,15 @@ def add(
 @jit
 def time_of(waiting: Waiting, place: int) -> float:
     """Return the time of the next event of a series."""
-    return waiting.base[place] + waiting.done[place] * waiting.interval[place]
+    return float(waiting.base[place] + waiting.done[place] * waiting.interval[place])
 
 
 @jit
 def next_event(waiting: Waiting) -> int:
-    """Return the place of the series whose next event comes first, or -1; an infusion begins before it ends."""
+    """Return the place of the series whose next event comes first, or -1.
+
+    An infusion begins before it ends, even where it has no length.
+    """
     best, found = np.inf, -1
     for place in range(waiting.used[0]):
         if waiting.kind[place] != NONE:
@@ -140,7 +143,7 @@ def end_infusions(waiting: Waiting, compartment: int) -> None:
 
 @jit
 def last_given(waiting: Waiting, until: float, given: float) -> float:
-    """Return the time of the last dose entering by ``until``, ``given`` being that of the last one that did."""
+    """Return the time of the last dose that enters by ``until``; ``given``: of the last one that did."""
     last = given
     for place in range(waiting.used[0]):
         if waiting.kind[place] == BOLUS or waiting.kind[place] == START:

@@ -1,9 +1,9 @@
 """The event loop: takes a subject from record to record through everything that happens between them.
 
-Order at equal times: a model time passes first, then additional and lagged doses enter in the order of their records,
-then comes the record itself (NONMEM Users Guide VI, PREDPP). Lag, bioavailability, rate and duration of a dose and all
-its additional doses are those of the dose record; where the individual model is run at dose times, all
-but the lag are those of the moment the dose enters.
+Order at equal times: a model time passes first, then additional and lagged doses enter, then comes the record
+itself (NONMEM Users Guide VI, PREDPP). Lag, bioavailability, rate and duration of a dose and all its
+additional doses are those of the dose record; where the individual model is run at dose times, all but the
+lag are those of the moment the dose enters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .administration import any_nonzero, turn_on
 from .caching import jit
-from .course import DOSE_TIME, PASSED, STARTED, TIME, Course, Events
+from .course import PASSED, STARTED, TIME, Course, Events
 from .dose_record import enter
 from .doses import STOP, TOLERANCE, clear, end_infusions, next_event, time_of
 from .individual import Individual, Items, run_at_dose
@@ -42,12 +42,13 @@ Cube = NDArray[np.float64]
 @jit
 def begin(
     time: float,
+    fresh: bool,
     design: Design,
     course: Course,
     own: Individual,
     solver: Solver,
 ) -> int:
-    """Start a subject, or start again after a reset, at ``time``."""
+    """Start a subject at ``time`` or the model's start time before it; not ``fresh``: after a reset."""
     motion, psi, dpsi = course.motion, own.psi, own.dpsi
     clear(course.waiting)
     motion.memory[:] = 0.0
@@ -73,7 +74,7 @@ def begin(
     if design.start >= 0:
         start = motion.p[design.start]
         course.counts[STARTED] = int(start <= time)
-        if start <= time:
+        if fresh and start <= time:
             course.clock[TIME] = start
             return _set_going(start, design, motion, solver)
     return FINE
@@ -103,7 +104,7 @@ def move_to(
     dpsi: Cube,
     solver: Solver,
 ) -> int:
-    """Take the subject to the time ``target`` of record ``k`` under the rule of ``psi``, ``dpsi`` [pattern, ...]."""
+    """Take the subject to the time ``target`` of record ``k`` while ``psi``, ``dpsi`` [pattern, ...] rule."""
     motion, waiting, counts = course.motion, course.waiting, course.counts
     while True:
         passed = counts[PASSED]
@@ -125,9 +126,7 @@ def move_to(
         until = target if arrives else min(max(following, now), target)
         recompute = not arrives and due < change and events.at_doses == 1 and waiting.kind[place] != STOP
         if recompute:
-            status = run_at_dose(
-                k, waiting.record[place], passed, course.clock[DOSE_TIME], items, own, solver.individual
-            )
+            status = run_at_dose(k, waiting.record[place], passed, due, items, own, solver.individual)
             if status != FINE:
                 return status
             put_parameters(design, own.psi_dose, own.dpsi_dose, motion)
@@ -191,10 +190,11 @@ def at_record(
     a: Vector,
     da: Matrix,
 ) -> int:
-    """Let record ``k`` happen and put amounts, output compartment and prediction after it into ``a`` [n + 2]."""
+    """Let record ``k`` happen and put amounts, output compartment and prediction into ``a`` [n + 2]."""
     motion = course.motion
-    passed = course.counts[PASSED]
-    put_parameters(design, psi[passed], dpsi[passed], motion)
+    if design.start_rules == 1:  # else they rule already
+        passed = course.counts[PASSED]
+        put_parameters(design, psi[passed], dpsi[passed], motion)
     if events.dosed[k] > 0:
         status = give_dose(k, design, events, course, solver)
         if status != FINE:

@@ -36,7 +36,7 @@ class Items:
 
 @by_reference
 class Individual:
-    """Parameters of a subject and the arrays of its individual model; pattern j: the j earliest model times passed."""
+    """Parameters of a subject and arrays of its individual model; pattern j: j model times have passed."""
 
     theta: Vector
     eta: Vector

@@ -31,7 +31,7 @@ CHUNKS_PER_THREAD = 4
 
 @dataclass(frozen=True)
 class Directions:
-    """What to differentiate along: ``theta`` [n_theta, nq] and ``eta`` [n_eta, nq] move by one unit of each direction."""
+    """What to differentiate along: how ``theta`` [n_theta, nq] and ``eta`` [n_eta, nq] move."""
 
     theta: Floats
     eta: Floats
@@ -103,7 +103,12 @@ class Kernel:
     @cached_property
     def events(self) -> Events:
         """The event arrays."""
-        return events_of(self.subjects, self.compiled.model, self.design)
+        return events_of(self.subjects, self.compiled.model, self.design, self.compiled.layout.known)
+
+    @cached_property
+    def items(self) -> Items:
+        """What the statements read at every record of an ordinary run."""
+        return items_of(self.subjects, self.compiled, {})
 
     @cached_property
     def sizes(self) -> Integers:
@@ -129,7 +134,8 @@ class Kernel:
         directions
             What to differentiate along.
         known
-            What the run knows, by the names of :data:`..ir.expression.KNOWN`: one value or one for each subject.
+            What the run knows, by the names of :data:`..ir.expression.KNOWN`: one value, or one for each
+            subject.
         threads
             Number of threads; the results are the same for any number.
         """
@@ -153,7 +159,7 @@ class Kernel:
         values = np.zeros((draws, subjects.n_records, n_out))
         derivatives = np.zeros((draws, subjects.n_records, n_out, nq))
         status = np.zeros((draws, subjects.n_subjects), dtype=np.int64)
-        items = items_of(subjects, compiled, known or {})
+        items = items_of(subjects, compiled, known) if known else self.items
         given = (np.zeros((0, 0, 0, 0)), np.zeros((0, 0, 0, 0, nq)))
         self._run(items, self.sizes, (theta, eta, dtheta, deta, *given), values, derivatives, status, threads)
         return Predictions(values, derivatives, status, compiled.layout)
@@ -166,8 +172,8 @@ class Kernel:
         Parameters
         ----------
         psi
-            [draw, record, pattern, n_dynamic]: the first slots of the layout's psi; pattern j holds once the j
-            earliest model times have passed.
+            [draw, record, pattern, n_dynamic]: the first slots of the layout's psi; pattern j holds once the
+            j earliest model times have passed.
         dpsi
             [draw, record, pattern, n_dynamic, nq], or None for no derivatives.
 
@@ -178,7 +184,8 @@ class Kernel:
         """
         if self.compiled.model.individual_call == "dose":
             raise ModelFailure(
-                "the individual model is run at additional and lagged doses (CALLFL=-2), which needs the whole kernel"
+                "the individual model is run at additional and lagged doses (CALLFL=-2): "
+                "amounts cannot be computed from its values at the records alone"
             )
         psi = np.ascontiguousarray(psi, dtype=np.float64)
         dpsi = np.zeros((*psi.shape, 0)) if dpsi is None else np.ascontiguousarray(dpsi, dtype=np.float64)
@@ -211,7 +218,14 @@ class Kernel:
         """Share the pairs of draw and subject out to threads: numba releases the interpreter's lock."""
         solvers, run = compiled_passes()
         model = self.compiled
-        functions = (*solvers, model.individual, model.slopes, model.jacobian, model.equilibrium, model.observe)
+        functions = (
+            *solvers,
+            model.individual,
+            model.slopes,
+            model.jacobian,
+            model.equilibrium,
+            model.observe,
+        )
         data = (pieces(self.design), pieces(self.events), pieces(items))
         pairs = status.size
 

@@ -9,12 +9,12 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .by_reference import by_reference, returned
 from .borrowed import matrix_at
+from .by_reference import by_reference, returned
 from .caching import jit
 from .integrate import MEMORY, integrate
 from .linear import advance_linear, decompose, linear_slopes, system_size, work_size
-from .status import FINE, INTEGRATION, NO_BALANCE, NOT_FINITE
+from .status import FED_WHILE_OFF, FINE, INTEGRATION, NO_BALANCE, NOT_FINITE
 from .transfer_graph import PLAN_HEAD, plan_linear
 from .workspace import Workspace, workspace
 
@@ -46,6 +46,7 @@ class Design:
     model_times: Integers
     output: Integers  # slots of fraction and scale
     initially_on: Integers  # [n + 1]
+    feeds: Integers  # [n] 1: equations of other compartments read the amount
     free: Integers  # [n] 0: an equilibrium compartment, whose amount solves an equation
     settings: Vector  # of the integrator
 
@@ -77,7 +78,7 @@ class Motion:
 
 
 class Solver(NamedTuple):
-    """Compiled functions as values: :func:`advance`, :func:`velocity`, ``.rest.find_rest``, and the model's own."""
+    """Compiled functions as values: :func:`advance`, :func:`velocity`, ``find_rest`` and the model's own."""
 
     advance: Callable[..., int]
     velocity: Callable[..., int]
@@ -139,7 +140,7 @@ def plan_transfers(design: Design, motion: Motion) -> None:
 
 @jit
 def put_parameters(design: Design, p: Vector, dp: Matrix, motion: Motion) -> None:
-    """Let psi ``p`` [n_psi], ``dp`` [n_psi, q] rule from now on; further directions of the motion are none of psi's."""
+    """Let psi ``p`` [n_psi], ``dp`` [n_psi, q] rule from now on; psi is constant along further directions."""
     nq = dp.shape[1]
     own, down = motion.p, motion.dp
     same = True
@@ -198,8 +199,8 @@ def output_slope(design: Design, motion: Motion, f: Vector) -> float:
 def jump_in_time(design: Design, before: float, after: float, dtau: Vector, motion: Motion) -> None:
     """Account for an event whose time has derivatives ``dtau`` [nq].
 
-    The amounts moved with ``motion.f`` before and ``motion.g`` after it, the output compartment with ``before`` and
-    ``after``: at a fixed time the derivative changes by the difference times dtau.
+    The amounts moved with ``motion.f`` before and ``motion.g`` after it, the output compartment with
+    ``before`` and ``after``: at a fixed time the derivative changes by the difference times dtau.
     """
     for q in range(dtau.size):
         if dtau[q] != 0.0:
@@ -259,6 +260,8 @@ def advance(
     motion.flags[SAME] = 1
     for i in range(design.n):
         if motion.on[i] == 0:
+            if y[i] != 0.0 and design.kind == ODE and design.feeds[i] == 1:
+                return FED_WHILE_OFF
             empty(i, motion)
         if not np.isfinite(y[i]):
             return NOT_FINITE

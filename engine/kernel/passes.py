@@ -10,12 +10,12 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .by_reference import KINDS, pieces_type
+from .by_reference import KINDS, Pointer, keep, pieces_type, pointer
 from .caching import jit
 from .compile import EQUILIBRIUM, INDIVIDUAL, JACOBIAN, OBSERVE, SLOPES
 from .course import DOSE_TIME, PASSED, Course, Events, new_course
-from .doses import last_given
 from .dose_record import give_dose
+from .doses import last_given
 from .events import at_record, begin, move_to
 from .individual import Individual, Items, fill_known, new_individual, order_times, run_record
 from .motion import Design, Solver, advance, velocity
@@ -47,9 +47,12 @@ def take_record(
 ) -> int:
     """Bring the amounts to record ``k``, whose psi is in ``own``, and let it happen."""
     time = events.time[k]
-    if k == first or events.evid[k] >= 3:
-        status = begin(time, design, course, own, solver)
-    else:
+    fresh = k == first
+    status = FINE
+    if fresh or events.evid[k] >= 3:
+        status = begin(time, fresh, design, course, own, solver)
+        fresh = fresh and design.start >= 0
+    if status == FINE and (fresh or (k > first and events.evid[k] < 3)):
         psi, dpsi = own.psi, own.dpsi
         if design.start_rules == 1:
             psi, dpsi = own.psi_before, own.dpsi_before
@@ -98,23 +101,27 @@ def run_range(
     """Run the passes for pairs ``begins`` to ``ends`` (pair = draw * subjects + subject), record by record.
 
     ``sizes``: number of psi, of kept variables, of places for doses, whether there are steady states.
-    ``theta`` [draw or 1, theta], ``eta`` [draw, subject, eta]; ``status`` [draw, subject]; ``out`` [draw, record,
-    output], ``dout`` [draw, record, output, nq]. Where ``psi`` [draw, record, pattern, slot], ``dpsi`` [..., nq] are
-    given (not empty), the event pass runs alone and ``out`` takes amounts, output compartment and prediction.
+    ``theta`` [draw or 1, theta], ``eta`` [draw, subject, eta]; ``status`` [draw, subject]; ``out`` [draw,
+    record, output], ``dout`` [draw, record, output, nq]. Where ``psi`` [draw, record, pattern, slot] and
+    ``dpsi`` [..., nq] are given (not empty), the event pass runs alone and ``out`` takes amounts, output
+    compartment and prediction.
     """
-    design, events, items = Design(*design_pieces), Events(*events_pieces), Items(*items_pieces)
+    own_design, own_events, own_items = Design(*design_pieces), Events(*events_pieces), Items(*items_pieces)
+    design, events, items = pointer(own_design), pointer(own_events), pointer(own_items)
     solver = Solver(advance, velocity, find_rest, individual, slopes, jacobian, equilibrium)
     n_subjects, nq = status.shape[1], deta.shape[1]
-    course = new_course(design, sizes[0], nq, sizes[2], sizes[3])
+    own_course = new_course(design, sizes[0], nq, sizes[2], sizes[3])
+    course = pointer(own_course)
     a, da = np.zeros(design.n + 2), np.zeros((design.n + 2, nq))
     patterns = design.model_times.size + 1
-    own = new_individual(dtheta, deta, items, patterns, sizes[0], sizes[1])
+    own_individual = new_individual(dtheta, deta, items, patterns, sizes[0], sizes[1])
+    own = pointer(own_individual)
     alone = psi.shape[0] > 0
     for pair in range(begins, ends):
         draw, subject = pair // n_subjects, pair % n_subjects
         first, last = events.first[subject], events.first[subject + 1]
-        own.theta = theta[min(draw, theta.shape[0] - 1)]
-        own.eta = eta[draw, subject]
+        own.theta[:] = theta[min(draw, theta.shape[0] - 1)]
+        own.eta[:] = eta[draw, subject]
         own.kept[:] = 0.0
         own.dkept[:, :] = 0.0
         own.times[:] = 0.0
@@ -140,8 +147,9 @@ def run_range(
                 dout[draw, k] = da
                 continue
             passed = course.counts[PASSED]
-            own.kept[:] = own.kept_out[passed]
-            own.dkept[:, :] = own.dkept_out[passed]
+            if own.kept.size > 0:
+                own.kept[:] = own.kept_out[passed]
+                own.dkept[:, :] = own.dkept_out[passed]
             fill_known(k, passed, 0.0, course.clock[DOSE_TIME], items, own)
             code = observe(
                 items.columns[k],
@@ -165,29 +173,35 @@ def run_range(
         if code != FINE:
             out[draw, first:last] = np.nan
             dout[draw, first:last] = np.nan
+    keep(own_design)
+    keep(own_events)
+    keep(own_items)
+    keep(own_course)
+    keep(own_individual)
 
 
 @cache
 def compiled_passes() -> tuple[tuple[Any, ...], Any]:
     """Return (advance, velocity, find_rest, give_dose) and :func:`run_range`, compiled for all models.
 
-    What depends on a model are functions among the arguments. The integrators and doses are arguments too: machine
-    code of the event loop then does not hold further copies of theirs.
+    What depends on a model are functions among the arguments. The integrators and doses are arguments too:
+    machine code of the event loop then does not hold further copies of theirs.
     """
     i, f = types.int64, types.float64
     indices, table = types.int64[::1], types.int64[:, ::1]
     vector, matrix, cube = types.float64[::1], types.float64[:, ::1], types.float64[:, :, ::1]
     four, five = types.float64[:, :, :, ::1], types.float64[:, :, :, :, ::1]
-    design, motion = KINDS["Design"], KINDS["Motion"]
+    design, motion, events, course = (Pointer(KINDS[n]) for n in ("Design", "Motion", "Events", "Course"))
     signatures = [
         i(f, f, design, motion, SLOPES, JACOBIAN),
         i(f, design, motion, SLOPES, vector),
         i(f, design, motion, SLOPES, JACOBIAN),
     ]
     model = (INDIVIDUAL, SLOPES, JACOBIAN, EQUILIBRIUM)
-    solver = types.NamedTuple((*(types.FunctionType(s) for s in signatures), *model), Solver)
-    signatures.append(i(i, design, KINDS["Events"], KINDS["Course"], solver))
-    made = (advance, velocity, find_rest, give_dose)
+    parts = (*(types.FunctionType(s) for s in signatures), *model)
+    solver = types.NamedTuple(parts, Solver)  # type: ignore[no-untyped-call]
+    signatures.append(i(i, design, events, course, solver))
+    made: tuple[Function, ...] = (advance, velocity, find_rest, give_dose)
     solvers = tuple(jit(s)(g) for s, g in zip(signatures, made, strict=True))
     data = (indices, *(pieces_type(cls) for cls in (Design, Events, Items)))
     parameters = (matrix, cube, matrix, matrix, four, five)

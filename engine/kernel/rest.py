@@ -17,7 +17,7 @@ from .transfer_graph import PLAN_HEAD
 def find_rest(
     t: float, design: Design, motion: Motion, slopes: Callable[..., None], jacobian: Callable[..., None]
 ) -> int:
-    """Bring the amounts to where they rest under the input rates, with derivatives; they come in as a guess."""
+    """Bring the amounts, that come in as a guess, to where they rest under the input rates."""
     motion.dy[:, :] = 0.0
     if design.kind == LINEAR:
         status = ready(design, motion)

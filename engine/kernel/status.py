@@ -20,6 +20,7 @@ STEADY_STATE_SINGULAR: Final = 16
 BAD_MODEL_TIME: Final = 17
 TOO_MANY_DOSES: Final = 18
 NO_BALANCE: Final = 19
+FED_WHILE_OFF: Final = 20
 INTEGRATION: Final = 100  # plus the integrator's own code
 
 
@@ -70,6 +71,10 @@ _TEXTS: dict[int, tuple[str, str]] = {
     NO_BALANCE: (
         "The algebraic equations of the equilibrium compartments were not solved.",
         "Check the equations; give better initial amounts.",
+    ),
+    FED_WHILE_OFF: (
+        "A compartment that is off would fill, and other differential equations depend on its amount.",
+        "Multiply what flows into it by a switch that the data set, and leave the compartment on.",
     ),
     TOO_MANY_DOSES: (
         "More infusions of one subject overlap than there is room for.",

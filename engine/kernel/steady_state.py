@@ -7,7 +7,6 @@ system one step is exact. At the solution (I - M_y) dy = M_theta gives the deriv
 
 from __future__ import annotations
 
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,9 +31,8 @@ SINGULAR_PIVOT = 1e-12
 class Regimen:
     """Doses repeated without end, and where in their cycle the steady state is wanted.
 
-    The cycle begins at the record. ``enters`` is the time from there to the next dose (below the interval), ``ends``
-    the time to the end of the infusion that runs longest among those begun before (``running`` in number) and at
-    that dose.
+    The cycle begins at the record, ``enters`` before a dose (less than the interval) and ``ends`` before the
+    end of an infusion, ``running`` infusions being under way.
     """
 
     compartment: int  # from 0
@@ -149,7 +147,7 @@ def find_cycle(
     steady: Steady,
     solver: Solver,
 ) -> int:
-    """Leave the amounts at the beginning of the cycle in ``steady.begin``, their derivatives in ``steady.columns``."""
+    """Find the amounts at the beginning of the cycle, ``begin``, and their derivatives, ``columns``."""
     n, nq, motion = design.n, dp.shape[1], steady.motion
     _prepare(design, p, dp, on, motion)
     motion.memory[:] = 0.0
@@ -211,10 +209,10 @@ def find_cycle(
 def go_back(
     elapsed: float, regimen: Regimen, dlag: Vector, design: Design, steady: Steady, solver: Solver
 ) -> int:
-    """Follow a linear system from the dose that begins the cycle back by ``elapsed``, as if it had been given before.
+    """Follow a linear system from the dose that begins the cycle back by ``elapsed``.
 
-    So PREDPP finds the steady state under a lag beyond the dosing interval, with doses between left out and
-    amounts that may be negative.
+    So PREDPP finds the steady state under a lag beyond the dosing interval: as if that dose had been given
+    before, doses between are left out, and amounts may be negative.
     """
     c, nq, motion = regimen.compartment, dlag.size, steady.motion
     motion.y[:] = steady.begin
@@ -255,7 +253,7 @@ def find_constant(
     steady: Steady,
     solver: Solver,
 ) -> int:
-    """Like :func:`find_cycle` for an infusion that has always run; at a rate of 0 what the model makes by itself."""
+    """Find the same for an infusion that has always run; at a rate of 0 for what the model itself makes."""
     nq, motion = dp.shape[1], steady.motion
     _prepare(design, p, dp, on, motion)
     motion.r[:] = 0.0

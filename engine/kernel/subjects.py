@@ -30,7 +30,7 @@ class Subjects:
     first
         int64[id + 1].
     time, amount, rate, interval
-        Time, AMT, RATE (0 bolus, -1 modelled rate, -2 modelled duration) and II of each record, in data units.
+        Time, AMT, RATE (0 bolus, -1 modelled rate, -2 modelled duration) and II, in data units.
     evid, additional, steady
         EVID, ADDL and SS.
     dosed
@@ -103,14 +103,15 @@ class Subjects:
         )
 
 
-def _failure(data: DataSet, row: int, message: str, hint: str = "") -> ModelFailure:
+def failure_at(data: DataSet, row: int, message: str, hint: str = "") -> ModelFailure:
+    """Return the failure with file, line and subject of record ``row``."""
     identity = data.ids[data.subject[row]]
     return ModelFailure(f"{data.path}:{data.line[row]}: subject {identity:g}: {message}", hint=hint)
 
 
 def _require(data: DataSet, bad: NDArray[np.bool_], message: str, hint: str = "") -> None:
     if bad.any():
-        raise _failure(data, int(np.flatnonzero(bad)[0]), message, hint)
+        raise failure_at(data, int(np.flatnonzero(bad)[0]), message, hint)
 
 
 def _compartments(
@@ -139,7 +140,7 @@ def _compartments(
         beyond = np.abs(numbers) > last
         if beyond.any():
             row = int(np.flatnonzero(beyond)[0])
-            raise _failure(data, row, f"compartment {abs(int(numbers[row]))} of a model with {n}")
+            raise failure_at(data, row, f"compartment {abs(int(numbers[row]))} of a model with {n}")
     _require(
         data, is_dose & (written < 0), "a dose cannot go into a compartment with a negative number (CMT)"
     )
@@ -196,7 +197,7 @@ def _check(data: DataSet, first: Integers, evid: Integers, event: dict[str, Floa
     _require(
         data,
         is_dose & (additional < 0),
-        "a negative number of additional doses (ADDL) asks for the empirical steady state, which is not supported",
+        "a negative ADDL asks for the empirical steady state, which is not supported",
         "use SS=1 and II",
     )
     back = np.zeros(len(time), dtype=np.bool_)

@@ -100,7 +100,12 @@ def test_two_compartments_are_the_exponential_of_their_matrix() -> None:
 def test_a_nonlinear_model_is_its_equations_solved_between_the_events() -> None:
     ka, vm, km = 0.8, 9.0, 21.0
     rows = sorted(
-        [row(0, AMT=100), row(3, AMT=40, RATE=16, CMT=2), row(10, AMT=60, II=7, ADDL=2), *observations(TIMES)],
+        [
+            row(0, AMT=100),
+            row(3, AMT=40, RATE=16, CMT=2),
+            row(10, AMT=60, II=7, ADDL=2),
+            *observations(TIMES),
+        ],
         key=lambda r: r["TIME"],
     )
     found = run(SATURABLE, (ka, vm, km), rows)
@@ -148,7 +153,7 @@ def test_the_same_said_otherwise_is_the_same(body: str, theta: tuple[float, ...]
     for doses in ALIKE[case]:
         rows = sorted([*doses, *observations([t + 0.05 for t in TIMES])], key=lambda r: r["TIME"])
         results.append(run(body, theta, rows)[[r["EVID"] == 0 for r in rows]])
-    np.testing.assert_allclose(*results, rtol=1e-8 if body is SATURABLE else 1e-12, atol=1e-12)
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-8 if body is SATURABLE else 1e-12, atol=1e-12)
 
 
 def test_identities_and_order_of_subjects_do_not_matter() -> None:

@@ -173,13 +173,13 @@ def agree(rows: list[Row]) -> None:
     assert (np.abs(dode - dclosed).max(axis=(0, 1)) < 1e-6 * dscale + 1e-8 * scale).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(event_tables())
 def test_doses_infusions_resets_and_lags(rows: list[Row]) -> None:
     agree(rows)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(event_tables(steady=True))
 def test_steady_states(rows: list[Row]) -> None:
     agree(rows)

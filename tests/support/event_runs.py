@@ -44,9 +44,7 @@ def control_stream(body: str, theta: Sequence[float]) -> str:
 def kernel(body: str, theta: Sequence[float], rows: Sequence[dict[str, float]]) -> Kernel:
     """The kernel of the model ``body`` over the records ``rows``."""
     model = parse_model(control_stream(body, theta))
-    text = "\n".join(
-        [",".join(COLUMNS), *(",".join(f"{r[name]:.17g}" for name in COLUMNS) for r in rows)]
-    )
+    text = "\n".join([",".join(COLUMNS), *(",".join(f"{r[name]:.17g}" for name in COLUMNS) for r in rows)])
     data = read_records(model, Source("events.csv", text + "\n"))
     return Kernel(compile_kernel(model), Subjects.build(model, data))
 
@@ -56,7 +54,7 @@ def run(body: str, theta: Sequence[float], rows: Sequence[dict[str, float]]) -> 
     made = kernel(body, theta, rows)
     predictions = made.evaluate(np.array(theta), np.zeros((made.subjects.n_subjects, len(theta))))
     assert predictions.failure is None, predictions.failure
-    return predictions.of("Y")[0]
+    return np.asarray(predictions.of("Y")[0])
 
 
 def derivative_errors(
@@ -70,7 +68,7 @@ def derivative_errors(
     def response(change: Array) -> Array:
         found = made.evaluate(base + change[size:], eta + change[:size])
         assert found.failure is None, found.failure
-        return found.of("Y")[0]
+        return np.asarray(found.of("Y")[0])
 
     exact: Predictions = made.evaluate(base, eta, "eta+theta")
     assert exact.failure is None, exact.failure

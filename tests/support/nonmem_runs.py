@@ -57,8 +57,9 @@ class Run:
     @property
     def stream(self) -> Path:
         """The control stream that NONMEM ran."""
-        ran = self.folder / (self.case.get("control_as_run") or self.case["control"])
-        return ran if ran.exists() else self.folder / self.case["control"]
+        written = self.folder / str(self.case["control"])
+        ran = self.folder / str(self.case.get("control_as_run") or self.case["control"])
+        return ran if ran.exists() else written
 
     def model(self) -> Model:
         """Return the model of the stream."""
