@@ -11,7 +11,7 @@ from ..problem import Problem, ProblemError
 from ..source import Source
 from .clock import DATE_ORDERS, DIGITS, LAST20, day_number, parse_translate, reader, relative, written
 from .events import event_columns
-from .fields import EMPTY
+from .fields import BLANK, EMPTY, line_span, raw_line, split_fields
 from .numbers import number
 from .rows import Rows, read_rows
 from .selection import select
@@ -40,6 +40,8 @@ def read_records(model: Model, source: Source) -> DataSet:
         raise _error(
             model, source, [Problem("no record is left of the data", model.inputs.span, _look(model))]
         )
+    if cut := [line for line in rows.lines if line in rows.short]:
+        raise _error(model, source, [_short_line(source, line, model) for line in cut[:_MOST_PROBLEMS]])
     columns = _Columns(model, rows)
     line_numbers = np.array(rows.lines, dtype=np.int64)
     ids = columns.ids()
@@ -61,6 +63,15 @@ def read_records(model: Model, source: Source) -> DataSet:
     if problems:
         raise _error(model, source, problems)
     return data
+
+
+def _short_line(source: Source, line: int, model: Model) -> Problem:
+    found = len(split_fields(raw_line(source, line).strip(BLANK)))
+    return Problem(
+        f"this line has {found} fields, $INPUT names {len(model.inputs.columns)}",
+        line_span(source, line),
+        "write '.' for what is missing, or NULL= in $DATA to say what missing fields count as",
+    )
 
 
 def _error(model: Model, source: Source, problems: list[Problem]) -> ProblemError:

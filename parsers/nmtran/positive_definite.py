@@ -1,4 +1,8 @@
-"""Initial covariance blocks that are not positive definite: made so as NONMEM makes them."""
+"""Initial covariance blocks that are barely not positive definite: made so as NONMEM makes them.
+
+Values copied from a print lose digits, and a matrix of them may lose its definiteness. A block further off is
+an error.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,12 @@ import numpy as np
 from ...engine.ir.parameter import CovarianceBlock
 from .context import Context
 
+_MOST = 0.05  # of the smallest variance: what values rounded in print can be short of
 _FACTOR = 1.1  # of the smallest eigenvalue; from the shifts that NONMEM 7 reports
 
 
 def shift_diagonals(context: Context, blocks: tuple[CovarianceBlock, ...]) -> tuple[CovarianceBlock, ...]:
-    """Return ``blocks`` with the diagonal raised where the smallest eigenvalue is negative."""
+    """Return ``blocks`` with the diagonal raised where the smallest eigenvalue is barely negative."""
     shifted: list[CovarianceBlock] = []
     for block in blocks:
         shift = _shift(block) if block.same_as is None else 0.0
@@ -35,6 +40,8 @@ def _shift(block: CovarianceBlock) -> float:
         return 0.0  # a variance is wrong, not the block
     smallest = float(np.linalg.eigvalsh(full)[0])
     rounding = block.size * np.finfo(float).eps * float(diagonal.max())
+    if -smallest > _MOST * float(diagonal.min()):
+        return 0.0  # no matter of printed digits: an error
     return -_FACTOR * smallest if smallest < -rounding else 0.0
 
 

@@ -20,6 +20,7 @@ class Rows:
     lines: list[int]
     fields: list[list[str]]
     fixed: FixedFormat | None = None
+    short: frozenset[int] = frozenset()  # lines that ended before the last item that is used
 
     def place(self, record: int, position: int) -> Span:
         """Return where a field stands in the file."""
@@ -51,6 +52,9 @@ def read_rows(inputs: Inputs, source: Source) -> Rows:
     if fixed is not None:
         return _fixed_rows(inputs, source, fixed)
     width = len(inputs.columns)
+    used = max((i for i, c in enumerate(inputs.columns, start=1) if c.role != "dropped"), default=0)
+    short: set[int] = set()
+    longest = 0
     blank = [""] * width if "BLANKOK" in options else None
     lines: list[int] = []
     rows: list[list[str]] = []
@@ -65,13 +69,20 @@ def read_rows(inputs: Inputs, source: Source) -> Rows:
         if len(row) != width:
             if len(row) == 1 and row[0].upper() == "FIN":
                 break
+            if len(row) < used:
+                short.add(line)
+            longest = max(longest, len(row))
             row = row[:width] + [""] * (width - len(row))
+        else:
+            longest = width
         lines.append(line)
         rows.append(row)
     while rows and rows[-1] is blank:  # blank lines at the end of the file are none
         lines.pop()
         rows.pop()
-    return Rows(source, lines, rows)
+    # where every line ends early the items after are missing, where only some do fields have been lost
+    uneven = longest >= used and inputs.rows.null == 0
+    return Rows(source, lines, rows, short=frozenset(short) if uneven else frozenset())
 
 
 def _data_lines(comment: str, source: Source) -> Iterator[tuple[int, str]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.event_runs import kernel, row, run
+from scipy.integrate import solve_ivp
+from support.event_runs import derivative_errors, kernel, row, run
 
 from elbomix.engine.ir.compartment import OdeDynamics
 from elbomix.engine.ir.expression import Theta
@@ -186,3 +187,37 @@ def test_amounts_stand_still_before_the_start_time(start: float) -> None:
     np.testing.assert_allclose(
         found.derivatives[0, :, slot, 2], K * expected * (elapsed > 0), rtol=1e-9, atol=1e-12
     )
+
+
+BINDING = (
+    "$SUBROUTINES ADVAN15 TOL=10\n$MODEL COMP=(TOTAL) COMP=(FREE EQUILIBRIUM)\n"
+    + PK
+    + "{}$AESINITIAL\nINIT = 1\nA(2) = A(1)/2\n$AES\nE(2) = A(2) + 30*A(2)/(5 + A(2)) - A(1)\n"
+    + "$DES\nDADT(1) = -K*A(2)\n"
+    + ERROR
+)
+
+
+def free(total: float) -> float:
+    """The amount that is not bound."""
+    b = 35 - total
+    return float((-b + np.sqrt(b * b + 20 * total)) / 2)
+
+
+def test_an_equilibrium_compartment_solves_its_equation_at_every_record() -> None:
+    rows = [row(0, AMT=100), row(0, CMT=2), row(4), row(4, CMT=2), row(5, AMT=50), row(5, CMT=2), row(9)]
+    found = run(BINDING.format(""), (KA, K), rows)
+    y, expected = 100.0, []
+    for span in (4.0, 1.0, 4.0):
+        flow = solve_ivp(lambda _, a: [-K * free(a[0])], (0, span), [y], rtol=1e-11, atol=1e-11)
+        expected.append(y := float(flow.y[0, -1]))
+        y += 50.0 * (len(expected) == 2)
+    wanted = [100, free(100), expected[0], free(expected[0]), expected[1] + 50, free(expected[1] + 50)]
+    np.testing.assert_allclose(found, [*wanted, expected[2]], rtol=1e-8)
+
+
+def test_derivatives_go_through_equilibrium_compartments_and_steady_states() -> None:
+    rows = [row(0, AMT=60, SS=1, II=6), row(2), row(2.5, CMT=2), row(8, CMT=2)]
+    exact, differences = derivative_errors(BINDING.format("ALAG1 = KA\n"), (KA, K), rows)
+    assert np.abs(exact).max() > 1
+    np.testing.assert_allclose(exact, differences, rtol=1e-6, atol=1e-7)
