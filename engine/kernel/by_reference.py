@@ -16,6 +16,7 @@ from numba.core import cgutils, types
 from numba.core.types import Type
 from numba.core.typing.templates import AttributeTemplate
 from numba.experimental import structref
+from numba.experimental.function_type import _get_wrapper_address
 from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, models, register_model
 from numba.np.arrayobj import make_array
 
@@ -50,25 +51,26 @@ class Pointer(Type):
         super().__init__(name=f"Pointer({group.name})")
 
 
-@register_model(Pointer)  # type: ignore[untyped-decorator]
-class _PointerModel(models.OpaqueModel):  # type: ignore[misc]
+@register_model(Pointer)
+class _PointerModel(models.OpaqueModel):
     """Lowered to an address."""
 
 
-@infer_getattr  # type: ignore[untyped-decorator]
+@infer_getattr
 class _PointerFields(AttributeTemplate):
     key = Pointer
 
-    def generic_resolve(self, kind: Any, name: str) -> Any:
-        found = kind.group.field_dict.get(name)
+    def generic_resolve(self, value: Any, attr: Any) -> Any:  # type: ignore[override]
+        found = value.group.field_dict.get(attr)
         return Pointer(found) if isinstance(found, types.StructRef) else found
 
 
-@lower_getattr_generic(Pointer)  # type: ignore[untyped-decorator]
+@lower_getattr_generic(Pointer)  # type: ignore[no-untyped-call, untyped-decorator]
 def _field(context: Any, builder: Any, kind: Any, value: Any, name: str) -> Any:
     payload = kind.group.get_data_type()
     place = builder.bitcast(value, context.data_model_manager[payload].get_value_type().as_pointer())
-    found = getattr(cgutils.create_struct_proxy(payload)(context, builder, ref=place), name)  # type: ignore[no-untyped-call]
+    proxy: Any = cgutils.create_struct_proxy(payload)  # type: ignore[no-untyped-call]
+    found: Any = getattr(proxy(context, builder, ref=place), name)
     return _uncounted(context, builder, kind.group.field_dict[name], found)
 
 
@@ -82,8 +84,9 @@ def _uncounted(context: Any, builder: Any, kind: Any, value: Any) -> Any:
         made.parent = cgutils.get_null_value(made.parent.type)  # type: ignore[no-untyped-call]
         return made._getvalue()
     if isinstance(kind, types.BaseTuple):
-        parts = cgutils.unpack_tuple(builder, value, len(kind.types))  # type: ignore[no-untyped-call]
-        bare = [_uncounted(context, builder, k, v) for k, v in zip(kind.types, parts, strict=True)]
+        kinds: tuple[Any, ...] = tuple(kind)  # type: ignore[arg-type]
+        parts = cgutils.unpack_tuple(builder, value, len(kinds))  # type: ignore[no-untyped-call]
+        bare = [_uncounted(context, builder, k, v) for k, v in zip(kinds, parts, strict=True)]
         return context.make_tuple(builder, kind, bare)
     return value
 
@@ -113,6 +116,23 @@ def _keep(typing_context: Any, group: Any) -> Any:
 
 pointer: Any = intrinsic(_pointer)
 keep: Any = intrinsic(_keep)
+
+
+class Callee(types.WrapperAddressProtocol):
+    """A compiled function as an argument of others; a dispatcher would be looked up anew at every call."""
+
+    def __init__(self, function: Any, signature: Any) -> None:
+        self._signature = signature
+        self._function = function  # its machine code must stay
+        self._address = _get_wrapper_address(function, signature)  # type: ignore[no-untyped-call]
+
+    def __wrapper_address__(self) -> int:
+        """Return the address of the machine code."""
+        return int(self._address)
+
+    def signature(self) -> Any:
+        """Return the numba signature."""
+        return self._signature
 
 
 @dataclass_transform()

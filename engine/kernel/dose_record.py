@@ -10,7 +10,7 @@ from .by_reference import keep, pointer
 from .caching import jit
 from .course import DOSE_TIME, Course, Events
 from .doses import BOLUS, START, STOP, TOLERANCE, add, clear, next_event, strike, time_of
-from .motion import DURATION, FRACTION, INITIAL, LAG, RATE, Design, Solver
+from .motion import DURATION, FRACTION, INITIAL, LAG, RATE, Design, Solver, copy_values
 from .status import BAD_DURATION, BAD_RATE, FINE, NEGATIVE_FRACTION, NEGATIVE_LAG, TOO_MANY_DOSES
 from .steady_state import Regimen, find_constant, find_cycle, go_back
 
@@ -70,7 +70,7 @@ def enter(place: int, time: float, design: Design, events: Events, course: Cours
     """Let the next event of the waiting series at ``place`` happen at ``time``."""
     motion, waiting, dtime = course.motion, course.waiting, course.dtime
     kind, c = waiting.kind[place], waiting.compartment[place]
-    dtime[:] = waiting.dbase[place]
+    copy_values(waiting.dbase[place], dtime)
     if kind == STOP:
         waiting.running[place] -= 1
         stop_infusion(c, waiting.value[place], waiting.dvalue[place], dtime, motion)
@@ -80,7 +80,7 @@ def enter(place: int, time: float, design: Design, events: Events, course: Cours
     moment = time_of(waiting, place)
     course.clock[DOSE_TIME] = moment
     value = waiting.value[place]
-    course.dvalue[:] = waiting.dvalue[place]
+    copy_values(waiting.dvalue[place], course.dvalue)
     if events.at_doses == 1:
         record = waiting.record[place]
         status, value, length = measure(record, design, events, course)
@@ -123,8 +123,9 @@ def give_dose(
         return NEGATIVE_LAG
     course.dtime[:] = 0.0
     if slot >= 0:
-        course.dtime[:] = motion.dp[slot]
-    course.dends[:] = course.dtime + course.dlength
+        copy_values(motion.dp[slot], course.dtime)
+    for q in range(course.dends.size):
+        course.dends[q] = course.dtime[q] + course.dlength[q]
     enters, ends, count, running = lag, lag + length, 1 + events.additional[k], 0
     if events.steady[k] > 0:
         turn_on(design, motion, c)
@@ -270,7 +271,7 @@ def _set_amounts(k: int, events: Events, course: Course) -> None:
         motion.y[:] += steady.begin
         motion.dy[:, :] += steady.columns
     else:
-        motion.y[:] = steady.begin
-        motion.dy[:, :] = steady.columns
+        copy_values(steady.begin, motion.y)
+        copy_values(steady.columns, motion.dy)
         motion.out[0] = 0.0
         motion.dout[:] = 0.0

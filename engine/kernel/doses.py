@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .borrowed import inlined
 from .by_reference import by_reference
 from .caching import jit
 
@@ -99,13 +100,13 @@ def add(
     return place
 
 
-@jit
+@inlined
 def time_of(waiting: Waiting, place: int) -> float:
     """Return the time of the next event of a series."""
     return float(waiting.base[place] + waiting.done[place] * waiting.interval[place])
 
 
-@jit
+@inlined
 def next_event(waiting: Waiting) -> int:
     """Return the place of the series whose next event comes first, or -1.
 
@@ -141,7 +142,7 @@ def end_infusions(waiting: Waiting, compartment: int) -> None:
             waiting.running[place] = 0
 
 
-@jit
+@inlined
 def last_given(waiting: Waiting, until: float, given: float) -> float:
     """Return the time of the last dose that enters by ``until``; ``given``: of the last one that did."""
     last = given

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .administration import any_nonzero, turn_on
+from .borrowed import inlined
 from .caching import jit
 from .course import PASSED, STARTED, TIME, Course, Events
 from .dose_record import enter
@@ -26,6 +27,7 @@ from .motion import (
     Motion,
     Solver,
     balance,
+    copy_values,
     empty,
     jump_in_time,
     output_slope,
@@ -53,7 +55,8 @@ def begin(
     clear(course.waiting)
     motion.memory[:] = 0.0
     motion.running[:] = 0
-    motion.on[:] = design.initially_on
+    for i in range(design.n + 1):
+        motion.on[i] = design.initially_on[i]
     plan_transfers(design, motion)
     motion.out[0] = 0.0
     motion.dout[:] = 0.0
@@ -91,7 +94,7 @@ def _set_going(time: float, design: Design, motion: Motion, solver: Solver) -> i
     return status
 
 
-@jit
+@inlined
 def move_to(
     k: int,
     target: float,
@@ -159,7 +162,7 @@ def _pass_model_time(
     """Let the next pattern of psi rule; ``moves``: the moment follows the model time."""
     motion, passed = course.motion, course.counts[PASSED]
     dtime = course.dtime
-    dtime[:] = dpsi[passed, slot]
+    copy_values(dpsi[passed, slot], dtime)
     moves = moves and course.counts[STARTED] == 1 and any_nonzero(dtime)
     before = 0.0
     if moves:
@@ -177,7 +180,7 @@ def _pass_model_time(
     return FINE
 
 
-@jit
+@inlined
 def at_record(
     k: int,
     design: Design,
@@ -228,7 +231,7 @@ def _turn_off(design: Design, course: Course, compartment: int) -> None:
     plan_transfers(design, motion)
 
 
-@jit
+@inlined
 def _fill(observed: int, design: Design, motion: Motion, a: Vector, da: Matrix) -> None:
     n, nq = design.n, motion.dout.size
     for i in range(n):

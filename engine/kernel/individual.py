@@ -7,9 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from .borrowed import inlined
 from .by_reference import by_reference
 from .caching import jit
-from .motion import Design
+from .motion import Design, copy_values
 from .status import BAD_MODEL_TIME, FINE
 
 Vector = NDArray[np.float64]
@@ -91,7 +92,7 @@ def new_individual(
     )
 
 
-@jit
+@inlined
 def fill_known(k: int, passed: int, at_dose: float, dose_time: float, items: Items, own: Individual) -> None:
     """Put what the run knows at record ``k`` into ``own.known``."""
     for i in range(items.kinds.size):
@@ -113,8 +114,8 @@ def fill_known(k: int, passed: int, at_dose: float, dose_time: float, items: Ite
         own.known[i] = value
 
 
-@jit
-def _unchanged(k: int, first: int, items: Items, own: Individual) -> bool:
+@inlined
+def unchanged(k: int, first: int, items: Items, own: Individual) -> bool:
     """Return whether record ``k`` gives what the record before gave."""
     if k == first:
         return False
@@ -142,14 +143,9 @@ def run_record(
     individual: Callable[..., int],
 ) -> int:
     """Compute ``own.psi`` for all patterns at record ``k`` of the subject that begins at record ``first``."""
-    if design.start_rules == 1:
-        own.psi_before[:, :] = own.psi
-        own.dpsi_before[:, :, :] = own.dpsi
-    if _unchanged(k, first, items, own):
-        return FINE
     for j in range(own.psi.shape[0]):
-        own.kept_out[j] = own.kept
-        own.dkept_out[j] = own.dkept
+        copy_values(own.kept, own.kept_out[j])
+        copy_values(own.dkept, own.dkept_out[j])
         fill_known(k, j, 0.0, dose_time, items, own)
         status = individual(
             items.columns[k],

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ..failure import ModelFailure
 from .arguments import design_of, events_of, items_of, layout_sizes
-from .by_reference import pieces
-from .compile import CompiledModel
+from .by_reference import Callee, pieces
+from .compile import SIGNATURES, CompiledModel
 from .course import Events
 from .individual import Items
 from .layout import Layout
@@ -104,6 +104,12 @@ class Kernel:
     def events(self) -> Events:
         """The event arrays."""
         return events_of(self.subjects, self.compiled.model, self.design, self.compiled.layout.known)
+
+    @cached_property
+    def functions(self) -> tuple[Callee, ...]:
+        """The functions of the model, in the order of the passes' arguments."""
+        names = ("individual", "slopes", "jacobian", "equilibrium", "observe")
+        return tuple(Callee(getattr(self.compiled, name), SIGNATURES[name]) for name in names)
 
     @cached_property
     def items(self) -> Items:
@@ -217,15 +223,7 @@ class Kernel:
     ) -> None:
         """Share the pairs of draw and subject out to threads: numba releases the interpreter's lock."""
         solvers, run = compiled_passes()
-        model = self.compiled
-        functions = (
-            *solvers,
-            model.individual,
-            model.slopes,
-            model.jacobian,
-            model.equilibrium,
-            model.observe,
-        )
+        functions = (*solvers, *self.functions)
         data = (pieces(self.design), pieces(self.events), pieces(items))
         pairs = status.size
 

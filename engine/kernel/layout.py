@@ -104,7 +104,9 @@ def layout(model: Model, wanted: Iterable[str] = ()) -> Layout:
     for name in _read_by_observation(model):
         if name in individual:
             slot(Variable(name))
-    asked = {item.upper() for table in model.tables for item in table.items} | {n.upper() for n in wanted}
+    asked = {labelled(item)[1].upper() for table in model.tables for item in table.items} | {
+        n.upper() for n in wanted
+    }
     tabled = [n for n in individual if n.upper() in asked and n not in own]
     for name in tabled:
         slot(Variable(name))

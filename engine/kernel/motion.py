@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .borrowed import matrix_at
+from .borrowed import inlined, matrix_at
 from .by_reference import by_reference, returned
 from .caching import jit
 from .integrate import MEMORY, integrate
@@ -90,6 +90,17 @@ class Solver(NamedTuple):
 
 
 @jit
+def copy_values(source: NDArray[np.float64], target: NDArray[np.float64]) -> None:
+    """Copy an array into one of the same size.
+
+    An assignment would bring along code that words numba's error messages.
+    """
+    values, places = source.ravel(), target.ravel()
+    for i in range(places.size):
+        places[i] = values[i]
+
+
+@jit
 def new_motion(design: Design, n_psi: int, nq: int) -> Motion:
     """Return arrays for ``nq`` directions."""
     n, m = design.n, design.transfers.shape[0]
@@ -138,7 +149,7 @@ def plan_transfers(design: Design, motion: Motion) -> None:
     motion.plan[: len(plan)] = plan
 
 
-@jit
+@inlined
 def put_parameters(design: Design, p: Vector, dp: Matrix, motion: Motion) -> None:
     """Let psi ``p`` [n_psi], ``dp`` [n_psi, q] rule from now on; psi is constant along further directions."""
     nq = dp.shape[1]
@@ -157,7 +168,7 @@ def put_parameters(design: Design, p: Vector, dp: Matrix, motion: Motion) -> Non
     motion.flags[:] = 0
 
 
-@jit
+@inlined
 def ready(design: Design, motion: Motion) -> int:
     """Decompose the linear system if its rate constants changed."""
     if design.kind == LINEAR and motion.flags[DECOMPOSED] == 0:
@@ -276,7 +287,7 @@ def advance(
     return FINE
 
 
-@jit
+@inlined
 def balance(t: float, design: Design, motion: Motion, equilibrium: Callable[..., int]) -> int:
     """Set the amounts of equilibrium compartments by those of the others."""
     for i in range(design.n):

@@ -10,15 +10,16 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .by_reference import KINDS, Pointer, keep, pieces_type, pointer
+from .borrowed import inlined
+from .by_reference import KINDS, Callee, Pointer, keep, pieces_type, pointer
 from .caching import jit
 from .compile import EQUILIBRIUM, INDIVIDUAL, JACOBIAN, OBSERVE, SLOPES
 from .course import DOSE_TIME, PASSED, Course, Events, new_course
 from .dose_record import give_dose
 from .doses import last_given
 from .events import at_record, begin, move_to
-from .individual import Individual, Items, fill_known, new_individual, order_times, run_record
-from .motion import Design, Solver, advance, velocity
+from .individual import Individual, Items, fill_known, new_individual, order_times, run_record, unchanged
+from .motion import Design, Solver, advance, copy_values, velocity
 from .rest import find_rest
 from .status import FINE
 
@@ -31,7 +32,7 @@ Integers = NDArray[np.int64]
 Function = Callable[..., Any]
 
 
-@jit
+@inlined
 def take_record(
     k: int,
     first: int,
@@ -65,10 +66,8 @@ def take_record(
 @jit
 def given_psi(draw: int, k: int, design: Design, own: Individual, psi: Table4, dpsi: Table5) -> int:
     """Take psi of record ``k`` from the caller instead of running the individual model."""
-    own.psi_before[:, :] = own.psi
-    own.dpsi_before[:, :, :] = own.dpsi
-    own.psi[:, :] = psi[draw, k]
-    own.dpsi[:, :, :] = dpsi[draw, k]
+    copy_values(psi[draw, k], own.psi)
+    copy_values(dpsi[draw, k], own.dpsi)
     return order_times(design, own)
 
 
@@ -120,8 +119,8 @@ def run_range(
     for pair in range(begins, ends):
         draw, subject = pair // n_subjects, pair % n_subjects
         first, last = events.first[subject], events.first[subject + 1]
-        own.theta[:] = theta[min(draw, theta.shape[0] - 1)]
-        own.eta[:] = eta[draw, subject]
+        copy_values(theta[min(draw, theta.shape[0] - 1)], own.theta)
+        copy_values(eta[draw, subject], own.eta)
         own.kept[:] = 0.0
         own.dkept[:, :] = 0.0
         own.times[:] = 0.0
@@ -129,9 +128,12 @@ def run_range(
         course.counts[PASSED] = 0
         code = FINE
         for k in range(first, last):
+            if design.start_rules == 1:
+                copy_values(own.psi, own.psi_before)
+                copy_values(own.dpsi, own.dpsi_before)
             if alone:
                 code = given_psi(draw, k, design, own, psi, dpsi)
-            else:
+            elif not unchanged(k, first, items, own):
                 given = course.clock[DOSE_TIME]
                 if k > first:
                     given = last_given(course.waiting, events.time[k], given)
@@ -143,13 +145,13 @@ def run_range(
             if code != FINE:
                 break
             if alone:
-                out[draw, k] = a
-                dout[draw, k] = da
+                copy_values(a, out[draw, k])
+                copy_values(da, dout[draw, k])
                 continue
             passed = course.counts[PASSED]
             if own.kept.size > 0:
-                own.kept[:] = own.kept_out[passed]
-                own.dkept[:, :] = own.dkept_out[passed]
+                copy_values(own.kept_out[passed], own.kept)
+                copy_values(own.dkept_out[passed], own.dkept)
             fill_known(k, passed, 0.0, course.clock[DOSE_TIME], items, own)
             code = observe(
                 items.columns[k],
@@ -202,7 +204,7 @@ def compiled_passes() -> tuple[tuple[Any, ...], Any]:
     solver = types.NamedTuple(parts, Solver)  # type: ignore[no-untyped-call]
     signatures.append(i(i, design, events, course, solver))
     made: tuple[Function, ...] = (advance, velocity, find_rest, give_dose)
-    solvers = tuple(jit(s)(g) for s, g in zip(signatures, made, strict=True))
+    solvers = tuple(Callee(jit(s)(g), s) for s, g in zip(signatures, made, strict=True))
     data = (indices, *(pieces_type(cls) for cls in (Design, Events, Items)))
     parameters = (matrix, cube, matrix, matrix, four, five)
     functions = (*(types.FunctionType(s) for s in signatures), *model, OBSERVE)

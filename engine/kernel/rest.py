@@ -9,7 +9,7 @@ import numpy as np
 from .caching import jit
 from .equilibrium import solve_equilibrium
 from .lu import factor, solve, solve_columns
-from .motion import LINEAR, Design, Motion, ready
+from .motion import LINEAR, Design, Motion, copy_values, ready
 from .status import FINE, INTEGRATION, STEADY_STATE_SINGULAR
 from .transfer_graph import PLAN_HEAD
 
@@ -55,12 +55,12 @@ def _balance_flows(design: Design, motion: Motion) -> int:
             matrix[target, source] -= rate
     if not factor(matrix, pivots):
         return STEADY_STATE_SINGULAR
-    y[:] = motion.r
+    copy_values(motion.r, y)
     solve(matrix, pivots, y)
     for i in range(n):
         if not np.isfinite(y[i]):
             return STEADY_STATE_SINGULAR
-    dy[:, :] = motion.dr
+    copy_values(motion.dr, dy)
     for j in range(plan[1]):
         source, target = plan[PLAN_HEAD + 3 * j], plan[PLAN_HEAD + 3 * j + 1]
         slot = plan[PLAN_HEAD + 3 * j + 2]

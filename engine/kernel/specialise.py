@@ -225,7 +225,9 @@ def _with_variables_of_equations(model: Model, wanted: Iterable[str]) -> Model:
     elsewhere = {*assigned(model.individual), *assigned(observation.statements), observation.prediction}
     own = [n for n in assigned(dynamics.statements) if n not in elsewhere]
     read = {n.name for n in expressions(observation.statements) if isinstance(n, Variable)}
-    asked = {item.upper() for table in model.tables for item in table.items} | {n.upper() for n in wanted}
+    asked = {labelled(item)[1].upper() for table in model.tables for item in table.items} | {
+        n.upper() for n in wanted
+    }
     names = [n for n in own if n in read or n.upper() in asked]
     if not names:
         return model
@@ -261,7 +263,7 @@ def _with_shared_memory(model: Model) -> Model:
     }
     if isinstance(model.dynamics, OdeDynamics):
         dynamic |= {n.name for n in expressions(model.dynamics.statements) if isinstance(n, Variable)}
-    asked = {item.upper() for table in model.tables for item in table.items}
+    asked = {labelled(item)[1].upper() for table in model.tables for item in table.items}
     read = {n.name for n in expressions(observation.statements) if isinstance(n, Variable)}
     tabled = {n for n in assigned(model.individual) if n.upper() in asked}
     live = needed_statements(model.individual, dynamic | read | tabled)

@@ -14,7 +14,7 @@ from .administration import bolus, start_infusion, stop_infusion
 from .by_reference import by_reference
 from .caching import jit
 from .lu import factor, solve, solve_columns
-from .motion import LINEAR, Design, Motion, Solver, plan_transfers, put_parameters
+from .motion import LINEAR, Design, Motion, Solver, copy_values, plan_transfers, put_parameters
 from .status import FINE, NO_STEADY_STATE, STEADY_STATE_SINGULAR
 
 Vector = NDArray[np.float64]
@@ -155,7 +155,7 @@ def find_cycle(
         steady.begin[i] = guess[i] if on[i] == 1 else 0.0
     best, plain = np.inf, 0
     for tried in range(PERIODS):
-        motion.y[:] = steady.begin
+        copy_values(steady.begin, motion.y)
         motion.dy[:, :] = 0.0
         for i in range(n):
             motion.dy[i, nq + i] = float(on[i] * design.free[i])
@@ -171,7 +171,7 @@ def find_cycle(
             settled, improved = tried == 1 or nq == 0, True
         if plain > 0 and not settled:  # let time pass before Newton's method is tried again
             plain -= 1
-            steady.begin[:] = motion.y
+            copy_values(motion.y, steady.begin)
             best = np.inf
             continue
         for i in range(n):
@@ -201,7 +201,7 @@ def find_cycle(
                 steady.begin[i] += steady.step[i]
         else:
             plain = LATE_PERIODS
-            steady.begin[:] = motion.y
+            copy_values(motion.y, steady.begin)
     return NO_STEADY_STATE
 
 
@@ -215,7 +215,7 @@ def go_back(
     before, doses between are left out, and amounts may be negative.
     """
     c, nq, motion = regimen.compartment, dlag.size, steady.motion
-    motion.y[:] = steady.begin
+    copy_values(steady.begin, motion.y)
     motion.dy[:, :] = 0.0
     motion.dy[:, :nq] = steady.columns
     motion.r[:] = 0.0
@@ -234,7 +234,7 @@ def go_back(
         for i in range(design.n):
             motion.dy[i, q] -= motion.f[i] * dlag[q]
     status = solver.advance(0.0, -elapsed, design, motion, solver.slopes, solver.jacobian)
-    steady.begin[:] = motion.y
+    copy_values(motion.y, steady.begin)
     steady.columns[:, :] = motion.dy[:, :nq]
     return status
 
@@ -265,7 +265,7 @@ def find_constant(
         motion.y[i] = guess[i] if on[i] == 1 else 0.0
     status = solver.find_rest(t, design, motion, solver.slopes, solver.jacobian)
     if status == FINE:
-        steady.begin[:] = motion.y
+        copy_values(motion.y, steady.begin)
         steady.columns[:, :] = motion.dy[:, :nq]
     return status
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -187,6 +189,18 @@ def test_amounts_stand_still_before_the_start_time(start: float) -> None:
     np.testing.assert_allclose(
         found.derivatives[0, :, slot, 2], K * expected * (elapsed > 0), rtol=1e-9, atol=1e-12
     )
+
+
+def test_the_record_at_its_start_can_rule_an_interval() -> None:
+    body = "$SUBROUTINES ADVAN1 TRANS1\n$PK\nK = THETA(1)*EXP(ETA(1))*WT\n" + ERROR
+    made = kernel(
+        body, (K,), [row(0, AMT=50), row(4, EVID=2, WT=3), row(6, WT=2), row(6, WT=2), row(9, WT=2)]
+    )
+    model = made.compiled.model
+    model = model.replace(inputs=replace(model.inputs, interval_value="start"))
+    changed = Kernel(compile_kernel(model), made.subjects)
+    found = changed.evaluate(np.array([K]), np.zeros((1, 1))).of("Y")[0]
+    np.testing.assert_allclose(found, 50 * np.exp([0, -4 * K, -10 * K, -10 * K, -16 * K]), rtol=1e-12)
 
 
 BINDING = (
