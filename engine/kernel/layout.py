@@ -13,6 +13,7 @@ from ..ir.derivative import derivative_name
 from ..ir.expression import Column, Eta, Expression, Known, Theta, Variable, walk
 from ..ir.model import Model
 from ..ir.statement import Draw, Statement, assignments, expressions, flatten
+from ..ir.task import labelled
 
 MODIFIERS = ("bioavailability", "lag", "rate", "duration", "initial", "scale")
 """The columns of :attr:`Layout.modifiers`."""

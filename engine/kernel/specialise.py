@@ -39,6 +39,7 @@ from ..ir.statement import (
     flatten,
     transform_statements,
 )
+from ..ir.task import labelled
 from .layout import assigned, dynamic_expressions
 from .linear_ode import as_linear
 
