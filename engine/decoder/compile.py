@@ -96,8 +96,9 @@ class Decoder:
 
     def _solver(self, ready: Model, solver: Solver) -> ObservedAmounts | CompiledAmounts:
         """Return what moves the amounts of the specialised model."""
-        batch, dynamics, written = self.batch, ready.dynamics, self.model.dynamics
-        assert dynamics is not None and written is not None
+        batch = self.batch
+        dynamics = self.model.dynamics if solver == "torchode" else ready.dynamics
+        assert dynamics is not None
         observed = expressions(ready.observation.statements)
         read = {n.compartment for n in observed if isinstance(n, Amount)}
         limits = beyond_torch(ready, batch.data)
@@ -117,7 +118,7 @@ class Decoder:
 
             if inside is not None:
                 raise ModelFailure(f"this solver does not know {inside}", dynamics.span)
-            equations = as_equations(written)
+            equations = as_equations(dynamics)
             return ObservedAmounts(
                 OrdinaryDifferentialEquations(equations, batch), dynamics, batch, read, order=1
             )

@@ -1,4 +1,4 @@
-"""Predictions against scipy's integrator, closed form and torchode both."""
+"""Predictions against scipy's integrator: closed form, compiled event loop and torchode."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from scipy.integrate import solve_ivp
 from support.models import LINEAR, ODE, dataset, oral_model
 
 from elbomix.engine.data.batch import build_batch
+from elbomix.engine.decoder import compile
 from elbomix.engine.decoder.compile import Decoder
 from elbomix.engine.ir.compartment import Dynamics
-from elbomix.engine.ir.expression import Column, Number
+from elbomix.engine.ir.expression import Binary, Column, Number
+from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.statement import Assign
 
 KA, K, V = 1.5, 0.09, 32.0
+WAYS: dict[str, Dynamics] = {"closed form": LINEAR, "event loop": LINEAR, "torchode": ODE}
 GRID = [0.5, 1.0, 2.0, 4.0, 7.0, 12.0, 24.0]
 
 
@@ -87,26 +90,40 @@ def by_scipy(rows: list[dict[str, float]]) -> list[float]:
     return out
 
 
-@pytest.mark.parametrize("dynamics", [LINEAR, ODE], ids=["closed form", "torchode"])
+def decode(model: Model, rows: list[dict[str, float]], way: str, patch: pytest.MonkeyPatch) -> Decoder:
+    """Return a decoder that moves amounts in the given way."""
+    if way == "event loop":
+        patch.setattr(compile, "MAX_SUPERPOSED", -1)
+    return Decoder(model, build_batch(model, dataset(rows)), "torchode" if way == "torchode" else "compiled")
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
-def test_predictions_equal_scipy(name: str, dynamics: Dynamics) -> None:
+def test_predictions_equal_scipy(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = CASES[name]
-    decoder = Decoder(oral_model(dynamics), build_batch(oral_model(dynamics), dataset(rows)))
+    decoder = decode(oral_model(WAYS[way]), rows, way, monkeypatch)
     theta = torch.tensor([KA, K, V], dtype=torch.float64)
     prediction = decoder.predict(
         theta, torch.zeros(1, 1, 3, dtype=torch.float64), torch.eye(1, dtype=torch.float64)
     )
     expected = np.array(by_scipy(rows))
     # torchode interpolates to record times: some 1e-8 of the peak at tolerance 1e-9
-    tolerance = 1e-10 if dynamics is LINEAR else 1e-6
+    tolerance = 1e-6 if way == "torchode" else 1e-10
     np.testing.assert_allclose(prediction.mean[0, 0].numpy(), expected, rtol=tolerance, atol=tolerance * 10)
 
 
-@pytest.mark.parametrize("dynamics", [LINEAR, ODE], ids=["closed form", "torchode"])
-def test_gradients_equal_differences(dynamics: Dynamics) -> None:
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("varying", [False, True], ids=["constant", "varying covariate"])
+def test_gradients_equal_differences(way: str, varying: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if varying and way == "closed form":
+        pytest.skip("rate constants that change go to the event loop")
     rows = [*CASES["dose between samples"], *[{**r, "ID": 2} for r in CASES["infusion"]]]
-    model = oral_model(dynamics)
-    decoder = Decoder(model, build_batch(model, dataset(rows)))
+    rows = [{**row, "WT": 1.0 + 0.1 * i * varying} for i, row in enumerate(rows)]
+    model = oral_model(WAYS[way])
+    ka, k, v = model.individual
+    assert isinstance(k, Assign)
+    model = model.replace(individual=(ka, Assign("K", Binary("*", k.value, Column("WT"))), v))
+    decoder = decode(model, rows, way, monkeypatch)
     eta = 0.1 * torch.arange(6, dtype=torch.float64).reshape(1, 2, 3)
     theta = torch.tensor([KA, K, V], dtype=torch.float64)
 
@@ -117,7 +134,7 @@ def test_gradients_equal_differences(dynamics: Dynamics) -> None:
     inputs = (theta.requires_grad_(), eta.requires_grad_())
     # the ODE's error control makes differences noisy at 1e-9 / 1e-4
     assert torch.autograd.gradcheck(
-        total, inputs, eps=1e-4 if dynamics is ODE else 1e-6, atol=2e-4, rtol=1e-4
+        total, inputs, eps=1e-4 if way == "torchode" else 1e-6, atol=2e-4, rtol=1e-4
     )
 
 
