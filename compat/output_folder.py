@@ -65,7 +65,8 @@ class OutputFolder:
         self.close()
         written: list[Path] = []
         echo = None
-        if fit.base_model.source:  # a model made by a program has no text to write back
+        # a model made by a program has no text to write back, a project has another form
+        if fit.base_model.source and fit.base_model.language == "nmtran":
             data_file = Path(os.path.relpath(fit.data.path, self.path)).as_posix()
             final = final_control_stream(fit, data_file)
             written.append(write_whole(self.path / f"{self.root}_final.ctl", final))

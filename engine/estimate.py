@@ -46,7 +46,8 @@ def names(model: Model) -> tuple[str, ...]:
 
 def labels(model: Model) -> dict[str, str]:
     """Return the labels that the user gave: of thetas, and of the diagonals of sigma and omega."""
-    found = {f"THETA{i + 1}": t.label for i, t in enumerate(model.thetas)}
+    named = model.language == "mlxtran"  # where every parameter has a name of the user's own
+    found = {f"THETA{i + 1}": t.label or (t.name if named else "") for i, t in enumerate(model.thetas)}
     for letters, blocks in (("SIGMA", model.sigma), ("OMEGA", model.omega)):
         for block in blocks:
             for i, label in enumerate(block.labels):

@@ -17,8 +17,6 @@ from elbomix.engine.kernel.kernel import Kernel
 from elbomix.engine.kernel.subjects import Subjects
 from elbomix.parsers.read import read_data, read_model
 
-pytestmark = pytest.mark.slow  # the integrator compiles for minutes where its cache is cold
-
 PROJECTS = [
     ("m2rx-theophylline/theophylline_project", "m2rx-theophylline/tp", 1e-12),
     ("m2rx-warfarin-cov1/warfarin_covariate1_project", "m2rx-warfarin-cov1/w1", 1e-12),
