@@ -210,8 +210,8 @@ def model_variables(model: Model) -> set[str]:
 
 def needs_event_loop(model: Model) -> str | None:
     """Return what of the individual model only the event loop can follow, None where torch can."""
-    if model.individual_call == "dose":
-        return "individual parameters that are computed anew at additional doses"
+    if model.individual_call != "record":
+        return f"individual parameters that are computed once per {model.individual_call}"
     nodes = [*expressions(model.individual), *expressions(model.observation.statements)]
     dynamic = next((n for n in nodes if isinstance(n, Known) and n.quantity not in _STATIC), None)
     if dynamic is not None:

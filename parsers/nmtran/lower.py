@@ -8,6 +8,8 @@ from ...engine.ir.check import unused_parameters
 from ...engine.ir.dataset import Inputs
 from ...engine.ir.model import Model
 from ...engine.ir.observation import ObservationModel
+from ...engine.ir.span import Span
+from ...engine.ir.statement import Statement, assignments
 from ..problem import Problem, ProblemError
 from ..source import Source
 from .advan import lower_dynamics
@@ -183,7 +185,13 @@ def _lower(
         code.individual,
         dynamics,
         ObservationModel(
-            code.observed, "Y", "F" if layout else None, response_kind(estimations), code.flag, _level(inputs)
+            code.observed,
+            "Y",
+            "F" if layout else None,
+            response_kind(estimations),
+            code.flag,
+            _level(inputs),
+            span=_observation_place(context, code.observed, code.flag),
         ),
         estimations,
         covariance,
@@ -205,6 +213,13 @@ def _prior_source(model: Model) -> str:
         if task.name == "msfi" and "ONLYREAD" in options:
             return options["FILE"]
     return ""
+
+
+def _observation_place(context: Context, statements: tuple[Statement, ...], flag: str | None) -> Span | None:
+    """Return where the kind of the observations is decided, or where their model begins."""
+    decided = next((a.span for a in assignments(statements) if a.target == flag), None)
+    heads = context.stream.of("ERROR", "PRED")
+    return decided or (heads[0].head if heads else None)
 
 
 def _level(inputs: Inputs) -> str | None:
