@@ -12,6 +12,7 @@ from ...engine.ir.check import check_covariance
 from ...engine.ir.parameter import CovarianceBlock, ThetaParameter
 from ...engine.ir.prior import Prior
 from ...engine.ir.span import Span
+from .band_matrices import note_bands
 from .context import Context
 from .lower_matrix import MatrixLowering
 from .lower_parameters import Parameters, lower_parameters, lower_thetas
@@ -61,6 +62,7 @@ def lower_population(context: Context, problem: int, source: str) -> tuple[Param
         sigma=shift_diagonals(context, parameters.sigma),
     )
     for blocks in (parameters.omega, parameters.sigma):
+        note_bands(context, blocks)
         for finding in check_covariance(blocks):
             context.error(finding.message, finding.span, finding.hint)
     return _with_own_places(parameters, context.stream.source.path), prior

@@ -177,3 +177,14 @@ def test_one_kind_of_random_effect_is_that_of_the_residuals() -> None:
     text = "$PROBLEM p\n$INPUT ID DV\n$DATA d.csv\n$PRED\n Y=THETA(1)+ERR(1)*THETA(2)\n$THETA 1 2\n$OMEGA 4\n"
     (model,) = parse_models(text)
     assert (model.n_etas, model.n_eps, model.sigma[0].values) == (0, 1, (4.0,))
+
+
+def test_zeros_inside_a_block_are_said_to_be_estimated() -> None:
+    """NONMEM keeps the zeros of a band matrix; a fit that does not must say so."""
+    head = (
+        "$PROBLEM p\n$INPUT ID DV\n$DATA d.csv\n$PRED\nY = THETA(1)+ETA(1)+ETA(2)+ETA(3)+EPS(1)\n$THETA 1\n"
+    )
+    (banded,) = parse_models(head + "$OMEGA BLOCK(3)\n1\n0.1 1\n0 0.1 1\n$SIGMA 1\n")
+    assert any("band matrix" in notice.message for notice in banded.notices)
+    (full,) = parse_models(head + "$OMEGA BLOCK(3)\n1\n0.1 1\n0.1 0.1 1\n$SIGMA 1\n")
+    assert not any("band matrix" in notice.message for notice in full.notices)
