@@ -327,6 +327,9 @@ def _check_output(job: Job) -> None:
         for table in job.model.tables
         if table.file is not None and Path(table.file).name != table.file
     ]
+    from .nonmem.tables import table_problems
+
+    problems += table_problems(job.model)
     if problems:
         raise ProblemError(problems, {job.model.path: job.model.source})
     inputs = {Path(job.model.path).resolve(), Path(job.data.path).resolve()}

@@ -18,7 +18,7 @@ from ..data.events import beyond_torch
 from ..failure import ModelFailure
 from ..ir.compartment import LinearDynamics
 from ..ir.derivative import derivative_name, differentiate
-from ..ir.expression import Amount, Eps, Known, Variable
+from ..ir.expression import Amount, Eps, Known
 from ..ir.model import Model
 from ..ir.statement import assignments, expressions
 from ..kernel.specialise import specialise
@@ -200,12 +200,6 @@ class Decoder:
     def predict(self, theta: Tensor, eta: Tensor, sigma: Tensor) -> Prediction:
         """Return :meth:`observe` of :meth:`structure`."""
         return self.observe(self.structure(theta, eta), theta, sigma)
-
-
-def model_variables(model: Model) -> set[str]:
-    """Return the names of all variables the model's statements use."""
-    nodes = [*expressions(model.individual), *expressions(model.observation.statements)]
-    return {n.name for n in nodes if isinstance(n, Variable)}
 
 
 def needs_event_loop(model: Model) -> str | None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from elbomix import __version__
+from elbomix import __version__, fit
 from elbomix.compat.cli import command
+from elbomix.parsers.problem import ProblemError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "theophylline"
 CONTROL, DATA = "run1.ctl", "theophylline.csv"
@@ -218,3 +219,11 @@ def test_a_fault_of_ours_shows_its_traceback_and_ends_with_3(
     assert ended.value.code == 3
     said = capsys.readouterr().err
     assert "Traceback" in said and "fault of elbomix" in said
+
+
+def test_a_table_that_could_not_be_written_is_refused_before_the_run(folder: Path) -> None:
+    text = (folder / CONTROL).read_text(encoding="utf-8")
+    (folder / CONTROL).write_text(text.replace("ONEHEADER", "FORMAT=q9 ONEHEADER", 1), encoding="utf-8")
+    with pytest.raises(ProblemError, match="table format 'q9'"):
+        fit(folder / CONTROL, output=folder / "out")
+    assert not (folder / "out").exists()
