@@ -29,6 +29,19 @@ class Estimate:
         return np.concatenate([self.theta, _lower(self.sigma), _lower(self.omega)])
 
 
+@dataclass(frozen=True)
+class Gradient:
+    """Derivatives of a number to all population parameters; of several numbers where a first axis is added.
+
+    ``omega`` and ``sigma`` are symmetric: the change of the number is the sum over *all* elements of
+    derivative times change of the element.
+    """
+
+    theta: Array
+    omega: Array
+    sigma: Array
+
+
 def initial(model: Model) -> Estimate:
     """Return the initial estimates that ``model`` states."""
     return Estimate(

@@ -79,10 +79,10 @@ class CompiledModel:
 
 
 def kernel_sources(
-    model: Model, reason: int = ESTIMATION, wanted: Iterable[str] = ()
+    model: Model, reason: int = ESTIMATION, wanted: Iterable[str] | None = ()
 ) -> tuple[Model, Layout, dict[str, str]]:
     """Return the specialised model, its layout and the text of each function."""
-    wanted = tuple(wanted)
+    wanted = None if wanted is None else tuple(wanted)
     model = specialise(model, reason, wanted)
     order = layout(model, wanted)
     individual, active = individual_source(model, order)
@@ -115,11 +115,14 @@ def show_kernel(model: Model, reason: int = ESTIMATION) -> str:
     return "\n".join(["\n".join(head) + "\n\n" + PREFACE, *(f"\n{source}" for source in text)])
 
 
-def compile_kernel(model: Model, reason: int = ESTIMATION, wanted: Iterable[str] = ()) -> CompiledModel:
+def compile_kernel(
+    model: Model, reason: int = ESTIMATION, wanted: Iterable[str] | None = ()
+) -> CompiledModel:
     """Compile ``model``, or read its machine code from the cache folder.
 
     ``reason`` is why the model runs (Known ``icall``); what holds for other reasons only is left out.
-    ``wanted`` names variables of the individual model, beside those of tables, to have in ``out``.
+    ``wanted`` names variables of the individual model, beside those of tables, to have in ``out``;
+    None leaves only what a likelihood reads there.
 
     Raises
     ------

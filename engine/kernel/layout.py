@@ -72,10 +72,11 @@ def eps_output(response: str, index: int) -> str:
     return derivative_name(response, f"EPS{index}")
 
 
-def layout(model: Model, wanted: Iterable[str] = ()) -> Layout:
+def layout(model: Model, wanted: Iterable[str] | None = ()) -> Layout:
     """Return the layout of ``model``.
 
-    ``wanted`` names individual variables to put into ``outputs`` beside those the tables ask for.
+    ``wanted`` names individual variables to put into ``outputs`` beside those the tables ask for; None: the
+    outputs are those that a likelihood reads, and no others.
     """
     dynamics, observation = model.dynamics, model.observation
     individual = assigned(model.individual)
@@ -105,9 +106,7 @@ def layout(model: Model, wanted: Iterable[str] = ()) -> Layout:
     for name in _read_by_observation(model):
         if name in individual:
             slot(Variable(name))
-    asked = {labelled(item)[1].upper() for table in model.tables for item in table.items} | {
-        n.upper() for n in wanted
-    }
+    asked = asked_variables(model, wanted)
     tabled = [n for n in individual if n.upper() in asked and n not in own]
     for name in tabled:
         slot(Variable(name))
@@ -128,8 +127,17 @@ def layout(model: Model, wanted: Iterable[str] = ()) -> Layout:
         model_times=np.array(model_times, dtype=np.int64),
         output=np.array(output_slots, dtype=np.int64),
         start=start,
-        outputs=tuple(dict.fromkeys([*first, *flag, *own, *tabled])),
+        outputs=tuple(dict.fromkeys([*first, *flag, *(own if wanted is not None else ()), *tabled])),
     )
+
+
+def asked_variables(model: Model, wanted: Iterable[str] | None) -> set[str]:
+    """Return in upper case the variables that tables and ``wanted`` ask for; None: nobody asks."""
+    if wanted is None:
+        return set()
+    return {labelled(item)[1].upper() for table in model.tables for item in table.items} | {
+        n.upper() for n in wanted
+    }
 
 
 def assigned(statements: tuple[Statement, ...]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..failure import ModelFailure
 from ..ir.compartment import OdeDynamics
@@ -74,7 +74,7 @@ def individual_source(model: Model, layout: Layout) -> tuple[str, frozenset[int]
 
 def observe_source(model: Model, layout: Layout, active_psi: frozenset[int]) -> str:
     """Return the text of ``observe``."""
-    statements = observation_statements(model)
+    statements = observation_statements(model, layout.outputs)
     n = layout.n_compartments
     leaf = _record_leaf(layout, n + 2 if model.dynamics else None)
     own = assigned(model.observation.statements)
@@ -98,7 +98,7 @@ def observe_source(model: Model, layout: Layout, active_psi: frozenset[int]) -> 
     return _with_kept(write)
 
 
-def observation_statements(model: Model) -> tuple[Statement, ...]:
+def observation_statements(model: Model, outputs: Iterable[str]) -> tuple[Statement, ...]:
     """Return the observation model at eps = 0, with the response's derivative to every eps."""
     leaves: dict[str, Expression] = {f"EPS{i}": Eps(i) for i in range(1, model.n_eps + 1)}
     response = model.observation.response
@@ -111,7 +111,7 @@ def observation_statements(model: Model) -> tuple[Statement, ...]:
         return Number(0.0) if isinstance(node, Eps) else node
 
     wanted = {derivative_name(response, name) for name in leaves}
-    wanted |= set(assigned(model.observation.statements))
+    wanted |= {*outputs, *model.kept}
     zero = transform_statements(statements, at_zero)
     return needed_statements(transform_statements(zero, fold), wanted)
 

@@ -39,18 +39,17 @@ from ..ir.statement import (
     flatten,
     transform_statements,
 )
-from ..ir.task import labelled
-from .layout import assigned, dynamic_expressions
+from .layout import asked_variables, assigned, dynamic_expressions
 from .linear_ode import as_linear
 
 ESTIMATION = 2
 
 
-def specialise(model: Model, reason: int = ESTIMATION, wanted: Iterable[str] = ()) -> Model:
+def specialise(model: Model, reason: int = ESTIMATION, wanted: Iterable[str] | None = ()) -> Model:
     """Return ``model`` for one reason to run (Known ``icall``), in the form that its kernel is written from.
 
     Variables of the right-hand side that the observation model, tables or ``wanted`` read are computed in the
-    observation model from the amounts at the record.
+    observation model from the amounts at the record; ``wanted`` as in :func:`.layout.layout`.
     """
 
     def change(node: Expression) -> Expression:
@@ -75,7 +74,13 @@ def specialise(model: Model, reason: int = ESTIMATION, wanted: Iterable[str] = (
         statements = needed_statements(model.dynamics.statements, names)
         ode = replace(model.dynamics, statements=statements)
         model = model.replace(dynamics=as_linear(ode) or ode)
-    return _with_shared_memory(model)
+    model = _with_shared_memory(model, wanted)
+    if wanted is not None:
+        return model
+    observation = model.observation
+    read = {observation.response, *((observation.flag,) if observation.flag else ()), *model.kept}
+    statements = needed_statements(observation.statements, read)
+    return model.replace(observation=replace(observation, statements=statements))
 
 
 def _equilibrium(dynamics: OdeDynamics) -> list[str]:
@@ -219,16 +224,14 @@ def _filtered(statements: tuple[Statement, ...], needed: set[str]) -> tuple[Stat
     return tuple(result)
 
 
-def _with_variables_of_equations(model: Model, wanted: Iterable[str]) -> Model:
+def _with_variables_of_equations(model: Model, wanted: Iterable[str] | None) -> Model:
     """Return ``model`` with what the observation reads of the right-hand side computed at the record."""
     dynamics, observation = model.dynamics, model.observation
     assert isinstance(dynamics, OdeDynamics)
     elsewhere = {*assigned(model.individual), *assigned(observation.statements), observation.prediction}
     own = [n for n in assigned(dynamics.statements) if n not in elsewhere]
     read = {n.name for n in expressions(observation.statements) if isinstance(n, Variable)}
-    asked = {labelled(item)[1].upper() for table in model.tables for item in table.items} | {
-        n.upper() for n in wanted
-    }
+    asked = asked_variables(model, wanted)
     names = [n for n in own if n in read or n.upper() in asked]
     if not names:
         return model
@@ -249,7 +252,7 @@ def _with_variables_of_equations(model: Model, wanted: Iterable[str]) -> Model:
     return model.replace(observation=replace(observation, statements=(*before, *observation.statements)))
 
 
-def _with_shared_memory(model: Model) -> Model:
+def _with_shared_memory(model: Model, wanted: Iterable[str] | None) -> Model:
     """Return ``model`` with variables kept from record to record computed where they are read.
 
     The individual model of all records is run before the first observation model. What it reads that the
@@ -264,7 +267,7 @@ def _with_shared_memory(model: Model) -> Model:
     }
     if isinstance(model.dynamics, OdeDynamics):
         dynamic |= {n.name for n in expressions(model.dynamics.statements) if isinstance(n, Variable)}
-    asked = {labelled(item)[1].upper() for table in model.tables for item in table.items}
+    asked = asked_variables(model, wanted)
     read = {n.name for n in expressions(observation.statements) if isinstance(n, Variable)}
     tabled = {n for n in assigned(model.individual) if n.upper() in asked}
     live = needed_statements(model.individual, dynamic | read | tabled)

@@ -1,0 +1,53 @@
+"""A model over a data set as the classical methods see it: likelihoods, active etas, mixture, prior."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..estimate import Array
+from ..failure import ModelFailure
+from ..ir.dataset import DataSet
+from ..ir.model import Model
+from ..ir.parameter import matrix
+from .observations import ObservationLikelihood
+
+
+class Population:
+    """Everything that does not change during a run.
+
+    Attributes
+    ----------
+    likelihoods
+        One :class:`ObservationLikelihood`, or one for each subpopulation of a mixture.
+    active
+        int64, etas (from 0) with non-zero variance; the others are zero.
+    n_observations
+        int64[id], observations of each subject; ``n_normal`` those whose density is normal.
+    """
+
+    def __init__(self, model: Model, data: DataSet, threads: int = 1) -> None:
+        self.model, self.data, self.threads = model, data, threads
+        components = [None] if model.mixture is None else list(range(1, model.mixture.n + 1))
+        self.likelihoods = tuple(ObservationLikelihood(model, data, threads, c) for c in components)
+        variances = np.array([row[i] for i, row in enumerate(matrix(model.omega))])
+        self.active: NDArray[np.int64] = np.flatnonzero(variances > 0)
+        self.n_subjects = data.n_subjects
+        self.n_observations = np.bincount(data.subject, data.is_observation, data.n_subjects).astype(np.int64)
+
+    @property
+    def likelihood(self) -> ObservationLikelihood:
+        """The likelihood of a model that is no mixture."""
+        if len(self.likelihoods) > 1:
+            raise ModelFailure(
+                "this method cannot fit mixtures of subpopulations",
+                self.model.mixture.span if self.model.mixture else None,
+            )
+        return self.likelihoods[0]
+
+    def probabilities(self, theta: Array) -> tuple[Array, Array]:
+        """Return the prior probabilities of the subpopulations [id, component] and [.., theta] derivatives."""
+        n = self.n_subjects
+        if self.model.mixture is None:
+            return np.ones((n, 1)), np.zeros((n, 1, len(theta)))
+        raise ModelFailure("mixtures of subpopulations cannot be fitted yet", self.model.mixture.span)
