@@ -46,7 +46,7 @@ class Population:
         return self.likelihoods[0]
 
     def probabilities(self, theta: Array) -> tuple[Array, Array]:
-        """Return the prior probabilities of the subpopulations [id, component] and [.., theta] derivatives."""
+        """Return prior probabilities of the subpopulations [id, component] and [.., theta] derivatives."""
         n = self.n_subjects
         if self.model.mixture is None:
             return np.ones((n, 1)), np.zeros((n, 1, len(theta)))

@@ -44,7 +44,7 @@ def subject_terms(
     not). ``information`` [.., n_eta, n_eta] is half of the expected second derivative to the first ``n_eta``
     directions; of records that are likelihoods the outer product of scores. Filled where ``nq >= n_eta > 0``.
     """
-    draws, n_out = values.shape[0], values.shape[2]
+    draws = values.shape[0]
     n_eps, nq = sigma.shape[1], gradient.shape[2]
     longest = 1
     for k in range(group.size):
