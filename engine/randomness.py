@@ -5,17 +5,12 @@ Every use names its stream, so that adding a phase never shifts the digits of an
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import torch
 from torch import Tensor
 
-
-def stream_seed(seed: int, name: str) -> int:
-    """Return the seed of the stream called ``name`` under the run's ``seed``."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
+from .streams import stream_seed
 
 
 def generator(seed: int, name: str) -> torch.Generator:
