@@ -11,10 +11,10 @@ from elbomix.engine.randomness import (
     chi_square_quantile,
     generator,
     normal_points,
-    stream_seed,
     t_points,
     uniform_points,
 )
+from elbomix.engine.streams import stream_seed
 
 # Even points lie closer to the distribution than independent ones, so the false-alarm rate of a
 # Kolmogorov-Smirnov test at this level is below it.
