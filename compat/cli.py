@@ -49,7 +49,8 @@ def command() -> None:
     default="vae",
     show_default=True,
     metavar="NAME",
-    help="Estimation method: vae, or as-written for the steps of $ESTIMATION.",
+    help="Estimation method: vae, fo, foi, foce, focei, laplace, laplacei, its, imp, impmap, saem, agq; or "
+    "as-written for the steps of $ESTIMATION, one after the other.",
 )
 @click.option(
     "--covariates",
@@ -67,9 +68,11 @@ def command() -> None:
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder for the results (default: NAME_vae in the current folder, for NAME.ctl).",
+    help="Folder for the results (default: NAME_METHOD in the current folder, for NAME.ctl).",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Random seed.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Random seed (default: SEED of the step; of the VAE 1)."
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads to use.")
 @click.option(
     "--data",
@@ -106,7 +109,7 @@ def fit(
     force: str | None,
     forbid: str | None,
     output: Path | None,
-    seed: int,
+    seed: int | None,
     threads: int,
     data: str | None,
     evaluate: bool,
@@ -127,7 +130,7 @@ def fit(
     from .progress import progress
     from .report import show_report
 
-    folder = output if output is not None else Path(f"{file.stem}_vae")
+    folder = output if output is not None else Path(f"{file.stem}_{method}")
     try:
         job = run.prepare(
             file,
@@ -159,8 +162,8 @@ def fit(
         click.echo(f"interrupted{left}", err=True)
         sys.exit(INTERRUPTED)
     if not quiet:
-        show_report(result.fit, result.files)
-    sys.exit(FINISHED if result.fit.status.code in ("converged", "evaluated") else NOT_CONVERGED)
+        show_report(result.fits, result.files)
+    sys.exit(FINISHED if result.fits[-1].status.code in ("converged", "evaluated") else NOT_CONVERGED)
 
 
 @command.command()

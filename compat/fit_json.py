@@ -8,11 +8,16 @@ key              value
 schema           1
 status           ``converged``, ``not_converged``, ``evaluated`` or ``failed``
 message, remedy  how the run ended, and what to try where it did not end well
-method           the method that ran, such as ``vae``
-ofv              objective without the 2 pi constant
-minus_two_ll     ``importance_sampling``: value, se, ess_min, draws (or null); ``linearised``: value (or null)
-minus_two_elbo   the method's own bound, constant included
-bicc             corrected BIC
+method           the method that ran, such as ``vae`` or ``focei``
+ofv              objective as the method defines it, without the 2 pi constant
+ofv_se           its Monte Carlo standard error (null: none)
+minus_two_ll     ``method``: ofv with the constant, for methods whose objective is a likelihood;
+                 ``importance_sampling``: value, se, ess_min, draws (or null); ``linearised``: value (or null)
+minus_two_elbo   the VAE's own bound, constant included (null: another method)
+bicc             corrected BIC (null: the method has no likelihood)
+search           null, or of a deterministic search: stopped, evaluations, significant_digits, near_bound,
+                 zero_gradient (the last two: names of parameters)
+convergence      null, or of the test of a stochastic method: tested, converged, iterations, alpha
 n_subjects       number of subjects
 n_observations   number of observations
 parameters       list of name (``THETA1``, ``SIGMA(1,1)``, ``OMEGA(2,1)``), label, value, se, fixed; elements
@@ -21,10 +26,13 @@ selection        null without candidates, else: ``effects``: the chosen ones (pa
                  reference, level, theta, value, se, forced, bicc_change); ``candidates``: all of them, with
                  ``selected``; ``certificate``: null or solver, objective, bound, agrees. bicc_change is BICc
                  with this one effect toggled less the final BICc
-seconds          phase: wall-clock seconds; ``total`` of the run
+covariance       null where standard errors were not asked for, else ``source``, ``condition_number`` (null:
+                 none) and ``failure``: why there are none (empty: there are)
+seconds          phase: wall-clock seconds; ``total`` of the step
 seed             of all random numbers
 warnings         list of texts
 steps            one object per estimation step, with all keys above but ``schema``, ``n_*`` and ``steps``
+                 (those above are the last step's)
 versions         elbomix, python, torch, numpy
 sha256           ``control_stream`` and ``data``: of the files as read (null: unknown)
 ================ ======================================================================================
@@ -36,6 +44,7 @@ import hashlib
 import json
 import math
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,24 +62,25 @@ __all__ = ["SCHEMA", "fit_json", "read_estimates", "write_fit_json"]
 SCHEMA = 1
 
 
-def write_fit_json(fit: Fit, path: Path) -> Path:
-    """Write ``fit`` to ``path`` in the schema of this module."""
-    return write_whole(path, json.dumps(fit_json(fit), indent=2, allow_nan=False) + "\n")
+def write_fit_json(fits: Sequence[Fit], path: Path) -> Path:
+    """Write the steps ``fits`` of a run to ``path`` in the schema of this module."""
+    return write_whole(path, json.dumps(fit_json(fits), indent=2, allow_nan=False) + "\n")
 
 
-def fit_json(fit: Fit) -> dict[str, Any]:
-    """Return ``fit`` in the schema of this module."""
-    step = _step(fit)
+def fit_json(fits: Sequence[Fit]) -> dict[str, Any]:
+    """Return the steps ``fits`` of a run in the schema of this module."""
+    last = fits[-1]
+    steps = [_step(fit) for fit in fits]
     whole = {
         "schema": SCHEMA,
-        **step,
-        "n_subjects": fit.n_subjects,
-        "n_observations": fit.n_observations,
-        "steps": [step],
+        **steps[-1],
+        "n_subjects": last.n_subjects,
+        "n_observations": last.n_observations,
+        "steps": steps,
         "versions": _versions(),
         "sha256": {
-            "control_stream": fit.base_model.source_sha256 or None,
-            "data": _sha256(Path(fit.data.path)),
+            "control_stream": last.base_model.source_sha256 or None,
+            "data": _sha256(Path(last.data.path)),
         },
     }
     clean: dict[str, Any] = _clean(whole)
@@ -78,14 +88,16 @@ def fit_json(fit: Fit) -> dict[str, Any]:
 
 
 def _step(fit: Fit) -> dict[str, Any]:
-    sampled, linearised = fit.importance, fit.linearised
+    sampled, linearised, search, test = fit.importance, fit.linearised, fit.search, fit.convergence
     return {
         "status": fit.status.code,
         "message": fit.status.message,
         "remedy": fit.status.remedy,
         "method": fit.method,
         "ofv": fit.ofv,
+        "ofv_se": fit.objective_se,
         "minus_two_ll": {
+            "method": fit.ofv + fit.constant if fit.has_likelihood else None,
             "importance_sampling": None
             if sampled is None
             else {
@@ -98,11 +110,40 @@ def _step(fit: Fit) -> dict[str, Any]:
         },
         "minus_two_elbo": fit.minus_two_elbo,
         "bicc": fit.bicc,
+        "search": None
+        if search is None
+        else {
+            "stopped": search.stopped,
+            "evaluations": search.evaluations,
+            "significant_digits": search.significant_digits,
+            "near_bound": list(search.near_bound),
+            "zero_gradient": list(search.zero_gradient),
+        },
+        "convergence": None
+        if test is None
+        else {
+            "tested": test.tested,
+            "converged": test.converged,
+            "iterations": test.iterations,
+            "alpha": test.alpha,
+        },
         "parameters": _parameters(fit),
         "selection": None if fit.selection is None else _selection(fit.selection),
+        "covariance": _covariance(fit),
         "seconds": fit.seconds,
         "seed": fit.seed,
         "warnings": list(fit.warnings),
+    }
+
+
+def _covariance(fit: Fit) -> dict[str, Any] | None:
+    if fit.uncertainty is None and not fit.covariance_failure:
+        return None
+    found = fit.uncertainty
+    return {
+        "source": None if found is None else found.source,
+        "condition_number": None if found is None else found.condition_number,
+        "failure": fit.covariance_failure,
     }
 
 

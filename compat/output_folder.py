@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .files import write_whole
 from .nonmem.ext import ExtStream
-from .nonmem.titles import method_title
 
 if TYPE_CHECKING:
     from ..engine.fit import Fit, Iteration, Selection
     from ..engine.ir.model import Model
+    from ..engine.steps import PlannedStep
 
 FIT, ENCODER, SELECTION, PATH = "fit.json", "encoder.pt", "selection.csv", "covariate_path.csv"
 _BY_ROOT = (
-    *(".lst", ".ext", ".phi", ".cov", ".cor", ".coi", ".shk", ".shm", "_final.ctl"),
+    *(".lst", ".ext", ".phi", ".phm", ".shk", ".shm", ".grd", ".cnv", "_final.ctl"),
+    *(".cov", ".cor", ".coi", ".rmt", ".smt"),
     *(f"_{plot}.{form}" for plot in ("convergence", "covariates", "gof") for form in ("png", "pdf")),
 )
 
@@ -30,27 +32,26 @@ class OutputFolder:
     trace. Files of an earlier run of the same model in the same folder are removed then.
     """
 
-    def __init__(self, path: Path, root: str, model: Model, method: str, evaluate: bool) -> None:
+    def __init__(self, path: Path, root: str, model: Model) -> None:
         self.path = path
         self.root = root
         self._model = model
-        self._title = method_title(method, evaluate)
         self._stream: ExtStream | None = None
 
-    def __call__(self, iteration: Iteration) -> None:
-        """Append ``iteration`` to the ``.ext`` file."""
+    def __call__(self, step: PlannedStep, iteration: Iteration) -> None:
+        """Append ``iteration`` of ``step`` to the ``.ext`` file."""
         if self._stream is None:
             self._begin()
-            self._stream = ExtStream(self.path / f"{self.root}.ext", self._model, self._title)
-        self._stream(iteration)
+            self._stream = ExtStream(self.path / f"{self.root}.ext", self._model)
+        self._stream(step.number, step.method, step.evaluate_only, iteration)
 
     def close(self) -> None:
         """Close the streamed file."""
         if self._stream is not None:
             self._stream.close()
 
-    def write(self, fit: Fit, started: datetime, ended: datetime) -> tuple[Path, ...]:
-        """Write every file of ``fit`` and return their paths, ``fit.json`` last.
+    def write(self, fits: Sequence[Fit], started: datetime, ended: datetime) -> tuple[Path, ...]:
+        """Write every file of the steps ``fits`` and return their paths, ``fit.json`` last.
 
         The report echoes the control stream; after a selection that of the final model. Programs that look
         for a control stream under the name of the report find the final one, unless another is there.
@@ -63,6 +64,7 @@ class OutputFolder:
         if self._stream is None:
             self._begin()
         self.close()
+        fit = fits[-1]
         written: list[Path] = []
         echo = None
         # a model made by a program has no text to write back, a project has another form
@@ -77,7 +79,7 @@ class OutputFolder:
                 echo = final  # the report echoes the text whose parameters it holds
         if fit.selection is not None:
             written += self._write_selection(fit.selection)
-        written += write_nonmem(fit, self.path, self.root, started, ended, echo)
+        written += write_nonmem(fits, self.path, self.root, started, ended, echo)
         if fit.encoder is not None:
             import torch
 
@@ -86,7 +88,7 @@ class OutputFolder:
             written.append(write_whole(self.path / ENCODER, buffer.getvalue()))
         written += write_plots(fit, self.path, self.root)
         # last: whoever waits for this file finds the others in place
-        write_fit_json(fit, self.path / FIT)
+        write_fit_json(fits, self.path / FIT)
         written.append(self.path / FIT)
         return tuple(written)
 

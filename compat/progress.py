@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from ..engine.fit import Iteration
+    from ..engine.steps import PlannedStep
 
 EVERY = 10  # iterations between two plain lines of one phase
 
@@ -38,32 +39,36 @@ class Silent:
     ) -> None:
         return None
 
-    def __call__(self, iteration: Iteration) -> None:
-        """Take one row of the iteration table."""
+    def __call__(self, step: PlannedStep, iteration: Iteration) -> None:
+        """Take one row of the iteration table of ``step``."""
 
 
 class Lines(Silent):
     """Writes a plain line at each change of phase and every tenth iteration.
 
-    ``n_observations`` turns objectives (no constant) into -2LL: N log(2 pi) is added. While the
-    network trains the figure is that of a few draws and noisy by some units.
+    ``n_observations`` turns objectives of the VAE (no constant) into -2LL: N log(2 pi) is added. While its
+    network trains the figure is that of a few draws and noisy by some units. Other methods show their
+    objective.
     """
 
     def __init__(self, stream: TextIO, n_observations: int) -> None:
         self._stream = stream
         self._constant = n_observations * math.log(2 * math.pi)
+        self._step = 0
         self._phase = ""
         self._begun = time.monotonic()
 
-    def __call__(self, iteration: Iteration) -> None:
+    def __call__(self, step: PlannedStep, iteration: Iteration) -> None:
         """Write the row if it is one of those shown."""
-        if not self._phase:
-            self._write("phase", "iteration", "-2LL", "elapsed", "left")
+        constant = self._constant if step.method == "vae" else 0.0
+        if step.number != self._step:
+            self._step, self._phase = step.number, ""
+            self._write("phase", "iteration", "-2LL" if step.method == "vae" else "OFV", "elapsed", "left")
         if iteration.phase != self._phase or iteration.number % EVERY == 0:
             self._write(
                 iteration.phase,
                 str(iteration.number),
-                f"{iteration.objective + self._constant:.3f}",
+                f"{iteration.objective + constant:.3f}",
                 duration(time.monotonic() - self._begun),
                 _left(iteration),
             )
@@ -89,12 +94,14 @@ class Live(Silent):
             SpinnerColumn(),
             TextColumn("{task.description:<12}"),
             TextColumn("iteration {task.fields[number]:>5}"),
-            TextColumn("-2LL {task.fields[value]:>12}"),
+            TextColumn("{task.fields[name]} {task.fields[value]:>12}"),
             TimeElapsedColumn(),
             TextColumn("left {task.fields[left]}"),
             console=Console(file=stream),
         )
-        self._task: TaskID = self._progress.add_task("starting", total=None, number=0, value="-", left="-")
+        self._task: TaskID = self._progress.add_task(
+            "starting", total=None, number=0, name="-2LL", value="-", left="-"
+        )
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -105,13 +112,15 @@ class Live(Silent):
     ) -> None:
         self._progress.stop()
 
-    def __call__(self, iteration: Iteration) -> None:
+    def __call__(self, step: PlannedStep, iteration: Iteration) -> None:
         """Show the row."""
+        with_constant = step.method == "vae"
         self._progress.update(
             self._task,
             description=iteration.phase,
             number=iteration.number,
-            value=f"{iteration.objective + self._constant:.3f}",
+            name="-2LL" if with_constant else "OFV",
+            value=f"{iteration.objective + (self._constant if with_constant else 0.0):.3f}",
             left=_left(iteration),
         )
 

@@ -24,22 +24,26 @@ class Section:
     header: tuple[str, ...] = ()
 
 
-def show_report(fit: Fit, files: Sequence[Path], stream: TextIO | None = None) -> None:
-    """Write the report of ``fit`` and of the ``files`` it left to ``stream`` (standard output)."""
+def show_report(fits: Sequence[Fit], files: Sequence[Path], stream: TextIO | None = None) -> None:
+    """Write the report of the steps ``fits`` and their ``files`` to ``stream`` (standard output)."""
     out = sys.stdout if stream is None else stream
-    parts = sections(fit, files)
+    parts = sections(fits, files)
     if out.isatty():
         _show_rich(parts, out)
     else:
         out.write("\n\n".join(plain(part) for part in parts) + "\n")
 
 
-def sections(fit: Fit, files: Sequence[Path]) -> list[Section]:
-    """Return the report of ``fit``, part by part."""
-    parts = [_summary(fit), _likelihood(fit), _parameters(fit)]
+def sections(fits: Sequence[Fit], files: Sequence[Path]) -> list[Section]:
+    """Return the report of a run, part by part; of several steps the last one in full."""
+    fit = fits[-1]
+    parts = [_summary(fit)]
+    if len(fits) > 1:
+        parts.append(_steps(fits))
+    parts += [_likelihood(fit), _parameters(fit)]
     if fit.selection is not None:
         parts.append(_selection(fit))
-    remarks = _remarks(fit)
+    remarks = _remarks(fits)
     if remarks:
         parts.append(Section("Remarks", tuple((line,) for line in remarks)))
     if files:
@@ -76,16 +80,30 @@ def figure(value: float | None, digits: int = 4) -> str:
 
 def _summary(fit: Fit) -> Section:
     status = fit.status
+    seed = "" if fit.search is not None else f"seed {fit.seed}, "  # a search draws no numbers
     rows = [
         (f"{fit.status.code.replace('_', ' ')}: {status.message}",),
         (
             f"{fit.n_subjects} subjects, {fit.n_observations} observations, method {fit.method}, "
-            f"seed {fit.seed}, {duration(fit.seconds.get('total', sum(fit.seconds.values())))}",
+            f"{seed}{duration(fit.seconds.get('total', sum(fit.seconds.values())))}",
         ),
     ]
     if status.remedy:
         rows.insert(1, (f"what to try: {status.remedy}",))
     return Section(fit.model.title or fit.model.path, tuple(rows))
+
+
+def _steps(fits: Sequence[Fit]) -> Section:
+    rows = [
+        (
+            f"{fit.number} {fit.method}",
+            f"{fit.ofv:.3f}",
+            duration(fit.seconds.get("total", sum(fit.seconds.values()))),
+            f"{fit.status.code.replace('_', ' ')}: {fit.status.message}",
+        )
+        for fit in fits
+    ]
+    return Section("Steps", tuple(rows), ("", "OFV", "time", "remark"))
 
 
 def _likelihood(fit: Fit) -> Section:
@@ -98,8 +116,17 @@ def _likelihood(fit: Fit) -> Section:
         rows.append(("-2LL, linearised", f"{fit.linearised.value:.3f}", ""))
     if fit.minus_two_elbo is not None:
         rows.append(("-2 ELBO", f"{fit.minus_two_elbo:.3f}", "upper bound of -2LL"))
-    rows.append(("OFV", f"{fit.ofv:.3f}", "-2LL less N log(2 pi)"))
-    rows.append(("BICc", f"{fit.bicc:.3f}", ""))
+    note = "-2LL less N log(2 pi)" if fit.method == "vae" else f"{fit.method}, without N log(2 pi)"
+    if fit.objective_se is not None:
+        note += f", SE {figure(fit.objective_se, 2)}"
+    rows.append(("OFV", f"{fit.ofv:.3f}", note))
+    if math.isfinite(fit.bicc):
+        rows.append(("BICc", f"{fit.bicc:.3f}", ""))
+    if fit.search is not None and fit.search.significant_digits is not None:
+        rows.append(("significant digits", f"{fit.search.significant_digits:.1f}", ""))
+    if fit.uncertainty is not None:
+        condition = fit.uncertainty.condition_number
+        rows.append(("condition number", figure(condition), "of the correlations of the estimates"))
     return Section("Likelihood", tuple(rows), ("", "value", "remark"))
 
 
@@ -177,9 +204,15 @@ def _selection(fit: Fit) -> Section:
     return Section(title, tuple(rows), header)
 
 
-def _remarks(fit: Fit) -> list[str]:
-    places = [(f"{n.span}: " if n.span is not None else "") + n.message for n in fit.model.notices]
-    return list(dict.fromkeys([*fit.warnings, *places]))
+def _remarks(fits: Sequence[Fit]) -> list[str]:
+    places = [(f"{n.span}: " if n.span is not None else "") + n.message for n in fits[-1].model.notices]
+    said = []
+    for fit in fits:
+        head = f"step {fit.number}: " if len(fits) > 1 else ""
+        said += [head + warning for warning in fit.warnings]
+        if fit.covariance_failure:
+            said.append(f"{head}no standard errors: {fit.covariance_failure}")
+    return list(dict.fromkeys([*said, *places]))
 
 
 def _text_columns(part: Section) -> set[int]:

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from ..engine.failure import ModelFailure
 from ..engine.ir.dataset import DataSet
-from ..engine.ir.model import Model, Notice
-from ..engine.ir.task import Method
+from ..engine.ir.model import Model
 from ..engine.selection.candidates import CandidateError, make_candidates
 from ..parsers.problem import Problem, ProblemError
 from ..parsers.read import read_data, read_model
 from .covariates import match_pairs, parse_covariates, parse_names, parse_pairs
+from .legacy import Choices, plan
 from .output_folder import OutputFolder
 
 if TYPE_CHECKING:
     from ..engine.decoder.compile import Solver
     from ..engine.estimate import Estimate
     from ..engine.fit import Effect, Fit, Iteration, Observer
+    from ..engine.steps import PlannedStep, StepObserver
 
-AS_WRITTEN = "as-written"
-AVAILABLE: tuple[Method, ...] = ("vae",)
 INPUT_ERRORS = (ProblemError, CandidateError)  # the input is wrong, the message says what to do
 _NEEDS_COVARIATES = "chooses among candidate effects: name them with --covariates"
-_TRY_VAE = "--method vae estimates the same model by the variational autoencoder"
 
 
 @dataclass(frozen=True)
@@ -36,25 +34,26 @@ class Job:
 
     model: Model
     data: DataSet
-    method: Method
+    steps: tuple[PlannedStep, ...]
     candidates: tuple[Effect, ...]
     forced: frozenset[int]
     forbidden: frozenset[int]
     start: Estimate | None
     output: Path | None
-    seed: int
     threads: int
-    hidden: int
-    solver: Solver
-    evaluate: bool
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run and the files it wrote."""
+    """A finished run, a fit for each step, and the files it wrote."""
 
-    fit: Fit
+    fits: tuple[Fit, ...]
     files: tuple[Path, ...]
+
+    @property
+    def fit(self) -> Fit:
+        """The fit of the last step; those of the steps before are its ``earlier``."""
+        return replace(self.fits[-1], earlier=self.fits[:-1])
 
 
 def read(path: str | Path) -> Model:
@@ -75,7 +74,7 @@ def fit(
     force: str | Sequence[str] | None = None,
     forbid: str | Sequence[str] | None = None,
     output: str | Path | None = None,
-    seed: int = 1,
+    seed: int | None = None,
     threads: int = 1,
     hidden: int = 25,
     solver: Solver = "compiled",
@@ -93,7 +92,9 @@ def fit(
         Data in place of the file that the model names; a relative path is taken from the control
         stream's folder.
     method
-        ``"vae"``, or ``"as-written"`` for the estimation step of the control stream.
+        ``"vae"``; ``"fo"``, ``"foi"``, ``"foce"``, ``"focei"``, ``"laplace"``, ``"laplacei"``, ``"its"``,
+        ``"imp"``, ``"impmap"``, ``"saem"``, ``"agq"`` (with the options of the control stream's own step of
+        that method); or ``"as-written"`` for all estimation steps of the control stream.
     covariates
         Candidates of the covariate selection, ``"WT,SEX"`` or with forms ``"WT:power@mean,SEX:cat"``.
     on
@@ -103,7 +104,8 @@ def fit(
     output
         Folder for the files; None writes none.
     seed, threads, hidden
-        Random seed, number of threads, hidden size of the encoder.
+        Random seed (None: that of the estimation step, 1 of the VAE), number of threads, hidden size of the
+        encoder.
     solver
         What solves the equations: ``"compiled"`` code, or ``"torchode"``, slower and for fewer models.
     evaluate
@@ -135,7 +137,10 @@ def fit(
         evaluate=evaluate,
         estimates_from=estimates_from,
     )
-    return execute(job, observer).fit
+    if observer is None:
+        return execute(job).fit
+    watch = observer
+    return execute(job, lambda step, iteration: watch(iteration)).fit
 
 
 def plot(fit: Fit, folder: str | Path, root: str = "fit") -> list[Path]:
@@ -157,7 +162,7 @@ def prepare(
     force: str | Sequence[str] | None = None,
     forbid: str | Sequence[str] | None = None,
     output: str | Path | None = None,
-    seed: int = 1,
+    seed: int | None = None,
     threads: int = 1,
     hidden: int = 25,
     solver: Solver = "compiled",
@@ -166,10 +171,8 @@ def prepare(
 ) -> Job:
     """Read and check everything that :func:`fit` takes, without computing or writing anything."""
     source = model if isinstance(model, Model) else read(model)
-    source, chosen, evaluate_as_written = _plan(source, method)
-    only_evaluate = evaluate or evaluate_as_written
-    if only_evaluate and covariates is not None:
-        raise CandidateError("--covariates asks for a selection, and an evaluation selects nothing")
+    source, steps = plan(source, method, Choices(seed, threads, hidden, solver, evaluate))
+    _check_covariates(steps, covariates)
     records = data if isinstance(data, DataSet) else _read_data(source, data)
     candidates = _candidates(source, records, covariates, on)
     forced, forbidden = _constraints(candidates, force, forbid)
@@ -181,55 +184,50 @@ def prepare(
     job = Job(
         model=source,
         data=records,
-        method=chosen,
+        steps=steps,
         candidates=candidates,
         forced=forced,
         forbidden=forbidden,
         start=start,
         output=None if output is None else Path(output),
-        seed=seed,
         threads=threads,
-        hidden=hidden,
-        solver=solver,
-        evaluate=only_evaluate,
     )
     _check_output(job)
     return job
 
 
-def execute(job: Job, observer: Observer | None = None) -> Result:
+def execute(job: Job, observer: StepObserver | None = None) -> Result:
     """Compute ``job`` and, where it has an output folder, write its files."""
-    from ..engine.methods.vae import VaeSettings
-    from ..engine.run import estimate
+    from ..engine.steps import run_steps
 
     folder = _folder(job)
     watchers = [watcher for watcher in (folder, observer) if watcher is not None]
 
-    def watch(iteration: Iteration) -> None:
+    def watch(step: PlannedStep, iteration: Iteration) -> None:
         for watcher in watchers:
-            watcher(iteration)
+            watcher(step, iteration)
 
     started = datetime.now().astimezone()
     try:
-        done = estimate(
+        fits = run_steps(
             job.model,
             job.data,
-            VaeSettings(seed=job.seed, hidden=job.hidden, threads=job.threads, solver=job.solver),
+            job.steps,
+            start=job.start,
+            threads=job.threads,
             candidates=job.candidates,
             forced=job.forced,
             forbidden=job.forbidden,
-            start=job.start,
-            evaluate=job.evaluate,
             observer=watch,
         )
-        files = () if folder is None else folder.write(done, started, datetime.now().astimezone())
+        files = () if folder is None else folder.write(fits, started, datetime.now().astimezone())
     except ModelFailure as failure:
         problem = Problem(failure.message, failure.span, failure.hint)
         raise ProblemError([problem], {job.model.path: job.model.source}) from failure
     finally:
         if folder is not None:
             folder.close()
-    return Result(done, files)
+    return Result(fits, files)
 
 
 def _read_data(model: Model, file: str | Path | None) -> DataSet:
@@ -273,46 +271,14 @@ def _constraints(
     return forced, forbidden
 
 
-def _plan(model: Model, method: str) -> tuple[Model, Method, bool]:
-    """Return the model with notices of what will not run as written, the method, and if to evaluate only."""
-    if method == AS_WRITTEN:
-        return _plan_as_written(model)
-    known: tuple[str, ...] = get_args(Method)
-    if method not in known:
-        hint = f"available now: {', '.join(AVAILABLE)}"
-        raise ProblemError([Problem(f"unknown method {method!r}", None, hint)])
-    if method not in AVAILABLE:
-        raise ProblemError([Problem(f"the method {method!r} is not available yet", None, _TRY_VAE)])
-    notices = [
-        Notice(
-            f"this step ({task.method.upper()}) was not run: the method asked for is {method.upper()}",
-            task.span,
-        )
-        for task in model.estimations
-        if task.method != method
-    ]
-    return model.replace(notices=(*model.notices, *notices)), "vae", False
-
-
-def _plan_as_written(model: Model) -> tuple[Model, Method, bool]:
-    problems = [
-        Problem(f"the method {task.method.upper()} is not available yet", task.span, _TRY_VAE)
-        for task in model.estimations
-        if task.method not in AVAILABLE
-    ]
-    if not model.estimations:
-        problems.append(Problem("there is no estimation step to run as written", None, _TRY_VAE))
-    elif len(model.estimations) > 1 and not problems:
-        second = model.estimations[1].span
-        problems.append(Problem("more than one estimation step is not available yet", second, _TRY_VAE))
-    if problems:
-        raise ProblemError(problems, {model.path: model.source})
-    task = model.estimations[0]
-    notices = [
-        Notice(f"the option {name} has no effect on the method {task.method.upper()}", task.span)
-        for name, _ in task.options
-    ]
-    return model.replace(notices=(*model.notices, *notices)), task.method, task.evaluate_only
+def _check_covariates(steps: Sequence[PlannedStep], covariates: str | Sequence[str] | None) -> None:
+    """Refuse a selection of covariates where no step can make one."""
+    if covariates is None:
+        return
+    if len(steps) != 1 or steps[0].method != "vae":
+        raise CandidateError("--covariates asks for a selection, which --method vae alone can make")
+    if steps[0].evaluate_only:
+        raise CandidateError("--covariates asks for a selection, and an evaluation selects nothing")
 
 
 def _check_output(job: Job) -> None:
@@ -342,4 +308,4 @@ def _check_output(job: Job) -> None:
 def _folder(job: Job) -> OutputFolder | None:
     if job.output is None:
         return None
-    return OutputFolder(job.output, Path(job.model.path).stem, job.model, job.method, job.evaluate)
+    return OutputFolder(job.output, Path(job.model.path).stem, job.model)

@@ -1,168 +1,220 @@
-"""Record-wise predictions and residuals, shrinkage: what tables and plots show."""
+"""Predictions and residuals of every kind at an estimate, as NONMEM defines them.
+
+Bauer, Introduction to NONMEM 7, section "New diagnostic items", has the definitions; the moments are those of
+:mod:`.residuals` and :mod:`.simulation_residuals`.
+"""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from .eps_dependence import ExactResponse, is_linear
 from .estimate import Array, Estimate
-from .failure import ModelFailure
-from .fit import Individuals, Shrinkage
-from .ir.model import Model
-from .ir.statement import assignments
-from .ir.task import labelled
-from .objective.joint import Joint
-from .objective.linearised import expand, weighted
-
-RESIDUALS = ("PRED", "RES", "WRES", "CPRED", "CRES", "CWRES", "CPREDI", "CRESI", "CWRESI", "OBJI")
+from .objective.population import Population
+from .objective.terms import FLAGGED, NORMAL
+from .residuals import Expansion, Grouping, Response, individual_weighted
+from .simulation_residuals import Limits, Simulated, draw_eps, draw_etas, expected_residuals
+from .table_items import TableSettings
+from .tabulation import evaluated, known_values
 
 
-def check_tables(model: Model) -> None:
-    """Raise :class:`ModelFailure` at the table that asks for an item there is no value for."""
-    variables = {a.target.upper() for a in assignments((*model.individual, *model.observation.statements))}
-    if model.observation.prediction is not None:
-        variables.add(model.observation.prediction.upper())
-    etas = {f"ETA{k + 1}" for k in range(model.n_etas)}
-    for table in model.tables:
-        for asked in table.items:
-            item = labelled(asked)[1]
-            known = item.upper() in variables | etas | set(RESIDUALS) or model.inputs.resolve(item)
-            if not known:
-                message = f"the table item {item} is not supported yet, or no such variable exists"
-                raise ModelFailure(message, table.span, f"residuals and predictions: {', '.join(RESIDUALS)}")
+@dataclass(frozen=True, eq=False)
+class Individual:
+    """What is known of each subject where residuals are computed.
 
-
-@torch.no_grad()
-def check_predictions(joint: Joint, start: Estimate) -> None:
-    """Raise :class:`ModelFailure` at the first observation that has no likelihood for a typical subject."""
-    theta, sigma = torch.from_numpy(start.theta), torch.from_numpy(start.sigma)
-    eta = torch.zeros(1, joint.n_subjects, joint.model.n_etas, dtype=torch.float64)
-    prediction = joint.decoder.predict(theta, eta, sigma)
-    mean, variance = prediction.mean[0], prediction.variance[0]
-    defined = torch.isfinite(mean) & torch.isfinite(variance) & (variance > 0)
-    bad = torch.nonzero(joint.batch.observed & ~defined)
-    if not len(bad):
-        return
-    subject, record = bad[0].tolist()
-    data, row = joint.data, int(joint.batch.events.row[subject, record])
-    f, v = float(mean[subject, record]), float(variance[subject, record])
-    raise ModelFailure(
-        f"{data.path}:{data.line[row]}: subject {data.ids[subject]:g}: this observation has no likelihood "
-        f"at the initial estimates: prediction {f:g}, residual variance {v:g}",
-        joint.model.observation.span,
-        "proportional errors and logarithms need positive predictions: leave out observations before the "
-        "first dose (MDV=1), add an additive error, or try other initial estimates",
-    )
-
-
-@torch.no_grad()
-def record_table(
-    joint: Joint, estimate: Estimate, ebe: Tensor, objective: Array
-) -> tuple[pd.DataFrame, Array]:
-    """Return the table of all records and IWRES of the observations (``"record eps"``).
-
-    Variables of the model are those at the conditional modes ``ebe`` (id active); PRED, RES, WRES at
-    eta = 0; CWRES takes the residual variance at eta = 0, CWRESI at the mode.
+    Attributes
+    ----------
+    eta
+        [id, eta] as tables show them: conditional modes, or zero where none were asked for.
+    centre
+        [id, eta] around which conditional residuals are expanded: the conditional modes, or the conditional
+        means after a method that samples. Not looked at after a first-order method.
+    shown
+        Whether ``eta`` are conditional estimates.
+    component, component_eta
+        Most likely subpopulation of each subject (from 1), and [component, id, eta] under each of them; None:
+        no mixture.
     """
-    theta, omega, sigma = (torch.from_numpy(v) for v in (estimate.theta, estimate.omega, estimate.sigma))
-    events, data = joint.batch.events, joint.data
-    place = torch.from_numpy(events.row >= 0)
-    rows = events.row[events.row >= 0]
 
-    def by_record(values: Tensor) -> Array:
-        shape = place.shape
-        spread = values.expand(1, *shape)[0] if values.ndim == 3 else values.expand(shape)
-        out = np.zeros(data.n_records)
-        out[rows] = spread[place].double().numpy()
+    eta: Array
+    centre: Array
+    shown: bool = True
+    component: NDArray[np.int64] | None = None
+    component_eta: Array | None = None
+
+
+class Residuals:
+    """Predictions and residuals of all records.
+
+    Parameters
+    ----------
+    interaction
+        Whether the estimation let residual variances depend on eta; if not, they are those of eta = 0 where
+        the definition does not say otherwise.
+    first_order
+        Whether there are no conditional estimates: conditional residuals then are those of eta = 0.
+    left_out
+        [record], 1 where an observation has no weighted residual (MDVRES).
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        estimate: Estimate,
+        individual: Individual,
+        *,
+        interaction: bool,
+        first_order: bool = False,
+        settings: TableSettings | None = None,
+        left_out: Array | None = None,
+    ) -> None:
+        self.population, self.estimate, self.component = population, estimate, individual.component
+        self.settings, self.interaction = settings or TableSettings(), interaction
+        self.likelihood = population.likelihoods[0]
+        self.dv, self.subject = self.likelihood.dv, population.data.subject
+        self.base, self.omega = np.zeros_like(individual.eta), estimate.omega
+        if self.settings.fixed_etas:
+            fixed = np.array(self.settings.fixed_etas) - 1
+            self.base[:, fixed] = individual.centre[:, fixed]
+            self.omega = estimate.omega.copy()
+            self.omega[fixed] = 0.0
+            self.omega[:, fixed] = 0.0
+        self.centre = self.base if first_order else individual.centre
+        self.typical, _ = self._response(self.base)
+        self.individual, flag = self._response(self.centre)
+        kind = self.likelihood.kind
+        self.normal = (kind == NORMAL) | ((kind == FLAGGED) & (flag == NORMAL))
+        kept = self.normal if left_out is None else self.normal & (left_out != 1.0)
+        out = ~self.normal if left_out is None else ~self.normal & (left_out != 1.0)
+        mixed = np.bincount(self.subject, population.data.is_observation & out, population.n_subjects) > 0
+        level, cholesky = self.likelihood.group, self.settings.cholesky
+        # a subject with other than normal observations has no mean and covariance of all of them
+        self.whole = kept & ~mixed[self.subject]
+        self.of_population = Grouping.build(self.subject, self.whole, level, cholesky)
+        self.of_individuals = Grouping.build(self.subject, kept, level, cholesky)
+
+    def response(self, eta: Array) -> Response:
+        """Return the response at ``eta`` [id, eta]."""
+        return self._response(eta)[0]
+
+    def _response(self, eta: Array) -> tuple[Response, Array]:
+        """Return the response at ``eta`` and the kind of each record as the model decides it."""
+        known = known_values(self.estimate, self.component)
+        made = evaluated(self.likelihood.kernel, self.estimate, eta, known, self.population.threads, True)
+        flag = (
+            made.values[0, :, self.likelihood.flag] if self.likelihood.flag >= 0 else np.zeros(len(self.dv))
+        )
+        return Response.of(made, self.likelihood.n_eps), flag
+
+    def columns(self) -> dict[str, Array]:
+        """Return all predictions and residuals but those by simulation."""
+        out = self._typical() | self._conditional() | self._individual()
+        letter = "I" if self.interaction else "N"
+        out["WRES"] = out["WRESI"] if letter == "I" else out["NWRES"]
         return out
 
-    observed = data.is_observation
-    typical = joint.decoder.observe(
-        joint.decoder.structure(theta, joint.full_eta(torch.zeros_like(ebe)[None])), theta, sigma, True
-    )
-    structure = joint.decoder.structure(theta, joint.full_eta(ebe[None]))
-    individual = joint.decoder.observe(structure, theta, sigma, True)
-    columns: dict[str, Array] = {}
-    for name, value in individual.variables.items():
-        if "@" not in name:
-            columns[name.upper()] = by_record(value)
-    columns.update({name.upper(): values for name, values in data.values.items()})
-    for name in ("TIME", "AMT", "EVID", "MDV", "CMT", "RATE", "II", "ADDL", "SS"):
-        columns.setdefault(name, data.event[name])
-    for column in joint.model.inputs.columns:
-        for alias in column.aliases:
-            columns.setdefault(alias.upper(), data.values[column.name])
-    full = joint.full_eta(ebe[None])[0]
-    for k in range(joint.model.n_etas):
-        columns[f"ETA{k + 1}"] = full[:, k].numpy()[data.subject]
-    dv = _dv(joint)
-    parameters = (theta, omega, sigma)
-    zero = torch.zeros_like(ebe)
-    first_order = expand(joint, parameters, zero)
-    conditional = expand(joint, parameters, ebe, zero)
-    interaction = expand(joint, parameters, ebe)
-    columns["PRED"] = by_record(typical.mean)
-    for letter, expansion in (("", first_order), ("C", conditional), ("CI", interaction)):
-        head, tail = ("C" if letter else ""), ("I" if letter == "CI" else "")
-        columns[f"{head}RES{tail}"] = by_record(expansion.residual)
-        columns[f"{head}WRES{tail}"] = by_record(torch.where(joint.batch.observed, weighted(expansion), 0.0))
-        if letter:
-            columns[f"{head}PRED{tail}"] = np.where(
-                observed, dv - columns[f"{head}RES{tail}"], columns["PRED"]
-            )
-    columns["OBJI"] = objective[data.subject]
-    return pd.DataFrame(columns), _iwres(joint, individual.mean, individual.slopes, sigma)
+    def _typical(self) -> dict[str, Array]:
+        """Return the kinds expanded at eta = 0."""
+        prediction = self.typical.value
+        residual = self._residual(prediction)
+        expansion = self._expansion(self.typical, self.base)
+        weighted = expansion.weighted(residual, self.typical)
+        with_interaction = expansion.weighted(residual, None) if self.interaction else weighted
+        own = individual_weighted(residual, self.typical, self.estimate.sigma, self.of_individuals)
+        out = dict.fromkeys(("PRED", "NPRED", "PREDI", "IPRD", "NIPRED", "IPREDI"), prediction)
+        out |= dict.fromkeys(("RES", "NRES", "RESI", "IRS", "NIRES", "IRESI"), residual)
+        out |= dict.fromkeys(("IWRS", "NIWRES", "IWRESI"), own)
+        return out | {"NWRES": weighted, "WRESI": with_interaction}
 
+    def _conditional(self) -> dict[str, Array]:
+        """Return the kinds expanded at the conditional estimates."""
+        expansion = self._expansion(self.individual, self.centre)
+        other = self.population.data.is_observation & ~self.normal
+        prediction = np.where(other, self.typical.value, expansion.mean)
+        residual = self._residual(prediction)
+        variance = self.individual if self.interaction else self.typical
+        out = dict.fromkeys(("CPRED", "CPREDI"), prediction) | dict.fromkeys(("CRES", "CRESI"), residual)
+        out["CWRES"] = expansion.weighted(residual, variance)
+        out["CWRESI"] = expansion.weighted(residual, None)
+        return out
 
-def _dv(joint: Joint) -> Array:
-    column = joint.model.inputs.with_role("dv")
-    assert column is not None
-    return joint.data.values[column.name]
+    def _individual(self) -> dict[str, Array]:
+        """Return the residuals of individual predictions."""
+        prediction = self.individual.value
+        residual = self._residual(prediction)
+        sigma, grouping = self.estimate.sigma, self.of_individuals
+        variance = self.individual if self.interaction else self.typical
+        out = dict.fromkeys(("CIPRED", "CIPREDI"), prediction)
+        out |= dict.fromkeys(("CIRES", "CIRESI"), residual)
+        out["CIWRES"] = individual_weighted(residual, variance, sigma, grouping)
+        out["CIWRESI"] = individual_weighted(residual, self.individual, sigma, grouping)
+        return out
 
+    def by_eps(self, subjects: NDArray[np.bool_] | None = None) -> Array:
+        """Return individual weighted residuals of the observations each eps takes part in, [record, eps].
 
-def _iwres(joint: Joint, mean: Tensor, slopes: list[Tensor], sigma: Tensor) -> Array:
-    """Return (y - ipred) / SD of each observation, in the column of every eps it has."""
-    batch = joint.batch
-    shape = mean.shape[1:]
-    variance = torch.zeros(shape, dtype=torch.float64)
-    spread = [s.expand(1, *shape)[0] for s in slopes]
-    for k, a in enumerate(spread):
-        for m, b in enumerate(spread):
-            variance = variance + a * b * sigma[k, m]
-    residual = (batch.dv - mean[0]) / variance.sqrt()
-    kept = batch.observed
-    return np.stack([torch.where(a != 0, residual, torch.nan)[kept].numpy() for a in spread], 1)
+        NaN elsewhere, and for all but ``subjects`` [id] where given.
+        """
+        variance = self.individual if self.interaction else self.typical
+        prediction = self.individual.value
+        weighted = individual_weighted(
+            self._residual(prediction), variance, self.estimate.sigma, self.of_individuals
+        )
+        rows = np.zeros(len(self.dv), dtype=bool)
+        for block in self.of_individuals.blocks:
+            rows[block] = True
+        if subjects is not None:
+            rows &= subjects[self.subject]
+        there = rows[:, None] & (variance.eps != 0)
+        return np.where(there, weighted[:, None], np.nan)
 
+    def _residual(self, prediction: Array) -> Array:
+        return np.where(self.normal, self.dv - prediction, 0.0)
 
-def shrinkage(estimate: Estimate, individuals: Individuals, iwres: Array) -> Shrinkage:
-    """Return shrinkage of etas (from modes and from conditional variances) and of every eps, in per cent."""
-    n = len(individuals.ebe)
-    omega = np.diag(estimate.omega)
-    safe = np.where(omega > 0, omega, 1.0)
-    mean = individuals.ebe.mean(0)
-    variance = individuals.ebe.var(0, ddof=1) if n > 1 else np.zeros_like(mean)
-    share = np.where(omega > 0, variance / safe, 1.0)
-    conditional = np.einsum("ikk->k", individuals.cond_cov) / n
-    lost = np.where(omega > 0, np.clip(conditional / safe, 0.0, 1.0), 0.0)
-    squares = [np.nanmean(column**2) if np.isfinite(column).any() else 1.0 for column in iwres.T]
-    eps = np.array(squares)
-    # NONMEM's conventions: n - 1 in the shrinkage of etas, n in their standard error, no mean taken off IWRES
-    se = np.sqrt(individuals.ebe.var(0) / n)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(se > 0, np.abs(mean) / np.where(se > 0, se, 1.0), 0.0)
-    p = np.array([math.erfc(v / math.sqrt(2.0)) for v in z])
-    return Shrinkage(
-        eta_sd=100 * (1 - np.sqrt(share)),
-        eta_var=100 * (1 - share),
-        ebv_sd=100 * (1 - np.sqrt(1 - lost)),
-        ebv_var=100 * lost,
-        eps_sd=100 * (1 - np.sqrt(eps)),
-        eps_var=100 * (1 - eps),
-        etabar=mean,
-        etabar_se=se,
-        etabar_p=p,
-    )
+    def _expansion(self, at: Response, eta: Array) -> Expansion:
+        return Expansion(
+            at, eta, self.base, self.estimate.sigma, self.omega, self.subject, self.of_population
+        )
+
+    def simulated(
+        self, limits: Limits | None = None, quantified: NDArray[np.bool_] | None = None
+    ) -> dict[str, Array]:
+        """Return the residuals against simulated observations.
+
+        ``limits`` [record] of quantification; an observation that is not ``quantified`` [record] lies below
+        its lower limit, whatever the data say.
+        """
+        rows, dv = np.flatnonzero(self.whole), self.dv
+        if limits is not None and quantified is not None:
+            low = ~quantified & np.isfinite(limits.lower) & ~np.isfinite(limits.upper)
+            dv = np.where(low, np.minimum(dv, limits.lower), dv)
+        settings, level = self.settings, self.likelihood.group[rows]
+        etas = self.base + draw_etas(self.omega, settings.draws, len(self.base), settings.seed)
+        eps = draw_eps(self.estimate.sigma, settings.draws, level, settings.seed)
+        known = known_values(self.estimate, self.component)
+        made = evaluated(self.likelihood.kernel, self.estimate, etas, known, self.population.threads, False)
+        value, slopes = made.values[:, rows, 0], made.values[:, rows, 1 : 1 + self.likelihood.n_eps]
+        observation = value + np.einsum("kre,kre->kr", slopes, eps)
+        model = self.population.model
+        if not is_linear(model):
+            everywhere = np.zeros((settings.draws, len(dv), eps.shape[2]))
+            everywhere[:, rows] = eps
+            exact = ExactResponse(model, self.population.data, self.population.threads)
+            observation = exact(self.estimate.theta, etas, everywhere, known)[:, rows]
+        found = expected_residuals(
+            Simulated(value, slopes, observation),
+            dv[rows],
+            self.estimate.sigma,
+            (self.individual if self.interaction else self.typical).eps[rows],
+            Grouping.build(self.subject[rows], np.ones(len(rows), dtype=bool), level, settings.cholesky),
+            exact=settings.simulated_observations,
+            limits=None if limits is None else Limits(limits.lower[rows], limits.upper[rows]),
+            seed=settings.seed,
+        )
+        out = {name: np.zeros(len(self.dv)) for name in found}
+        for name, values in found.items():
+            out[name][rows] = values
+        return out | {"EIPRED": out["EPRED"], "EIRES": out["ERES"]}

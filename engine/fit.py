@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,9 @@ from .ir.dataset import DataSet
 from .ir.effects import Effect as Effect
 from .ir.effects import Form as Form
 from .ir.model import Model
+
+if TYPE_CHECKING:
+    from .methods.step import Convergence, Search
 
 Array = NDArray[np.float64]
 StatusCode = Literal["converged", "not_converged", "evaluated", "failed"]
@@ -33,8 +37,9 @@ class Status:
 class Iteration:
     """One row of the iteration table.
 
-    ``phase`` is one of ``"burn-in"``, ``"annealing"``, ``"main"``, ``"smoothing"``, ``"refinement"``,
-    ``"likelihood"``. ``objective`` is the current objective without constant (-2 ELBO, later -2LL).
+    ``phase`` names the part of the method: ``"burn-in"``, ``"annealing"``, ``"main"``, ``"smoothing"``,
+    ``"refinement"``, ``"likelihood"`` of the VAE, others of other methods; the numbers of a burn-in are
+    negative. ``objective`` is the current objective without constant (of the VAE -2 ELBO, later -2LL).
     ``estimate`` follows the run's parameter order of :func:`~.estimate.names` of the *run model*:
     the user's model plus one theta for every candidate effect (zero where the effect is out).
     """
@@ -79,17 +84,22 @@ class Uncertainty:
 
     ``covariance`` is square over all parameters, rows and columns of fixed ones zero; ``se`` is NaN there.
     ``eigenvalues`` are those of the correlation matrix of the estimated ones, ascending.
-    ``source`` says how it was computed.
+    ``source`` says how it was computed. ``information`` (R, half the second derivative of the OFV) and
+    ``cross_product`` (S, of half the subjects' gradients) are as square, where the covariance step made them.
     """
 
     covariance: Array
     se: Array
     eigenvalues: Array
     source: str
+    information: Array | None = None
+    cross_product: Array | None = None
 
     @property
     def condition_number(self) -> float:
         """Largest over smallest eigenvalue of the correlation matrix."""
+        if not len(self.eigenvalues) or self.eigenvalues[0] <= 0:
+            return math.inf
         return float(self.eigenvalues[-1] / self.eigenvalues[0])
 
 
@@ -115,6 +125,8 @@ class Shrinkage:
 
     ``eta_*`` from the EBEs, ``ebv_*`` from the conditional variances, ``eps_*`` from IWRES (one per eps).
     ``etabar``, ``etabar_se``, ``etabar_p``: mean of the EBEs, its standard error, the p-value of zero.
+    ``count``: of how many subjects each of these means is (None: of all with observations);
+    ``relative_information`` in per cent (None: not computed).
     """
 
     eta_sd: Array
@@ -126,6 +138,25 @@ class Shrinkage:
     etabar: Array
     etabar_se: Array
     etabar_p: Array
+    count: NDArray[np.int64] | None = None
+    relative_information: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Subpopulations:
+    """What is known of the subjects of a mixture under each subpopulation.
+
+    ``probabilities`` [id, component] given the data, ``eta`` [component, id, eta] conditional modes,
+    ``covariance`` [component, id, eta, eta] of them, ``objective`` [component, id] contributions to the OFV
+    were the subject of that subpopulation for certain; ``shrinkage`` of each over the subjects that most
+    probably belong to it.
+    """
+
+    probabilities: Array
+    eta: Array
+    covariance: Array
+    objective: Array
+    shrinkage: tuple[Shrinkage, ...]
 
 
 @dataclass(frozen=True)
@@ -178,9 +209,17 @@ class Fit:
     """Everything one estimation step produced.
 
     ``model`` is the final model (chosen effects are thetas and statements of it), ``base_model`` the
-    one that was read. ``method`` is the method that really ran. ``ofv`` has no 2 pi constant and
-    is the importance-sampling -2LL less N log(2 pi). ``table`` has one row per record of ``data`` with
-    every data column, model variable and residual under the names of the output tables.
+    one that was read. ``method`` is the method that really ran, ``number`` which step of the run it was.
+    ``ofv`` is the objective as the method defines it, without the 2 pi constant of the ``n_normal``
+    observations whose density is normal (None: all); of the VAE it is the importance-sampling -2LL less
+    that constant. ``bicc`` is NaN where the method has no likelihood.
+    ``table`` has one row per record of ``data`` with every data column, model variable and residual under
+    the names of the output tables.
+
+    ``search``, ``convergence`` and ``objective_se`` are those of :class:`~.methods.step.Step`; ``score`` the
+    derivatives of -ofv/2 in the order of :func:`~.estimate.names`. ``covariance_failure`` says why standard
+    errors that were asked for are missing. ``print_interval``: every how many iterations output files show a
+    row. ``earlier``: the fits of the steps before this one.
     """
 
     model: Model
@@ -205,6 +244,16 @@ class Fit:
     settings: dict[str, Any]
     warnings: tuple[str, ...] = ()
     encoder: Any = field(default=None, repr=False)  # trained recognition network, see methods.encoder
+    number: int = 1
+    n_normal: int | None = None
+    search: Search | None = None
+    convergence: Convergence | None = None
+    objective_se: float | None = None
+    score: Array | None = None
+    subpopulations: Subpopulations | None = None
+    covariance_failure: str = ""
+    print_interval: int = 1
+    earlier: tuple[Fit, ...] = field(default=(), repr=False)
 
     @property
     def n_subjects(self) -> int:
@@ -240,3 +289,14 @@ class Fit:
     def n_observations(self) -> int:
         """Number of observations."""
         return self.data.n_observations
+
+    @property
+    def constant(self) -> float:
+        """N log(2 pi) of the normal observations, which ``ofv`` leaves out."""
+        n = self.n_observations if self.n_normal is None else self.n_normal
+        return n * math.log(2 * math.pi)
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether ``ofv`` is -2 log-likelihood, exact or approximate; that of SAEM is none."""
+        return self.method != "saem"

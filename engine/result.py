@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .diagnostics import record_table, shrinkage
+from .diagnostics import Individual, Residuals
 from .estimate import Array
 from .fit import Fit, ImportanceLikelihood, Individuals, Iteration, Selection, Status
 from .inner.posterior import Posterior
@@ -20,9 +20,12 @@ from .objective.bicc import penalty
 from .objective.elbo import minus_two_elbo, refine
 from .objective.joint import LOG_2PI, Joint
 from .objective.linearised import linearised_likelihood
+from .objective.population import Population
 from .objective.sampling import weighted_moments
 from .parameterisation import Parameterisation
+from .record_table import record_table
 from .selection.choice import with_errors
+from .shrinkage import shrinkage
 from .stopwatch import Stopwatch
 from .uncertainty import observed_information
 
@@ -70,7 +73,10 @@ def assemble(
         mu=mu,
         objective=importance.by_subject - constants,
     )
-    table, iwres = record_table(joint, at, mode.mean, individuals.objective)
+    population = Population(model, data, joint.threads)
+    individual = Individual(individuals.ebe, individuals.ebe)
+    table = record_table(population, at, individual, individuals.objective)
+    iwres = Residuals(population, at, individual, interaction=True).by_eps()
     status = _checked(status, importance, mode)
     warnings += _warnings(data.ids, importance.ess, mode.converged.numpy())
     watch.lap("diagnostics")
@@ -88,7 +94,7 @@ def assemble(
         bicc=float(importance.value + penalty(model, joint.mu, data)),
         uncertainty=uncertainty,
         individuals=individuals,
-        shrinkage=shrinkage(at, individuals, iwres),
+        shrinkage=shrinkage(at, individuals.ebe, individuals.cond_cov, iwres),
         table=table,
         history=tuple(history),
         selection=None if selection is None else with_errors(selection, uncertainty),

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .diagnostics import check_predictions, check_tables
 from .estimate import Estimate, initial
 from .failure import ModelFailure, NumericalFailure
 from .fit import Certificate, Effect, Fit, Iteration, Observer, Selection, Status
@@ -20,13 +19,16 @@ from .methods.mstep import EffectPenalty
 from .methods.pooled import pooled_start
 from .methods.vae import Trained, VaeSettings, VariationalAutoencoder, train
 from .objective.joint import Joint
+from .objective.observations import ObservationLikelihood
 from .objective.sampling import MarginalLikelihood
-from .parameterisation import Parameterisation
 from .refusal import refuse
 from .result import assemble
 from .selection.choice import check, choose, report
 from .selection.neighbourhood import Support
+from .start_check import check_predictions
 from .stopwatch import Stopwatch
+from .table_items import check_tables
+from .tensor_parameterisation import TensorParameterisation
 
 MAX_CHECKS = 4  # times a refined covariate model may give way to a neighbour
 CONVERGED = Status("converged", "fresh draws see no likelihood left to gain")
@@ -96,11 +98,11 @@ class _Run:
 
     def fit(self, start: Estimate, forced: frozenset[int], forbidden: frozenset[int]) -> Fit:
         """Train, select, refine."""
-        if not Parameterisation(self.base).size:
+        if not TensorParameterisation(self.base).size:
             raise ModelFailure("every parameter is fixed, so there is nothing to fit", hint="use --evaluate")
         penalty = self._penalty(forced, forbidden) if self.candidates else None
         start = replace(start, theta=np.append(start.theta, np.zeros(len(self.candidates))))
-        check_predictions(self.joint, start)
+        check_predictions(ObservationLikelihood(self.joint.model, self.data), start)
         method = VariationalAutoencoder(self.joint, self.settings, penalty)
         held = list(range(len(self.base.thetas), len(start.theta)))
         start = pooled_start(self.joint, method.decoder, start, held, self.settings.seed)
@@ -135,7 +137,7 @@ class _Run:
     def evaluate(self, at: Estimate) -> Fit:
         """Return likelihood, individuals and diagnostics at ``at``."""
         joint, settings = self.joint, self.settings
-        check_predictions(joint, at)
+        check_predictions(ObservationLikelihood(joint.model, self.data), at)
         start = torch.zeros(joint.n_subjects, joint.n_active, dtype=torch.float64)
         keep = not joint.mu.structural_thetas
         mode, draws = propose(
@@ -147,7 +149,7 @@ class _Run:
             name="evaluation",
             keep=keep,
         )
-        parameterisation = Parameterisation(self.model)
+        parameterisation = TensorParameterisation(self.model)
         likelihood = MarginalLikelihood(joint, parameterisation, draws)
         finished = Finished(at, parameterisation.pack(at), mode, likelihood, True)
         status = Status("evaluated", "the likelihood was evaluated at the given estimates")

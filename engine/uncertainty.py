@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from .estimate import Array, is_fixed, is_repeated, names
 from .fit import Uncertainty
@@ -21,8 +20,7 @@ def observed_information(
     The Hessian is taken in the unconstrained parameters and carried over by the delta method.
     """
     hessian = 0.5 * likelihood.hessian(free)
-    vector = torch.from_numpy(np.asarray(free, dtype=float))
-    jacobian = torch.autograd.functional.jacobian(parameterisation.flat, vector).numpy()  # type: ignore[no-untyped-call]
+    jacobian = parameterisation.jacobian(free)
     fixed = is_fixed(parameterisation.model)
     labels = names(parameterisation.model)
     if not np.isfinite(hessian).all():
@@ -31,7 +29,7 @@ def observed_information(
     values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
     if len(values) and values[0] <= 1e-10:
         direction = np.abs(jacobian @ (vectors[:, 0] / scale))
-        size = np.where(fixed, 0.0, direction / (np.abs(parameterisation.flat(vector).numpy()) + 1e-12))
+        size = np.where(fixed, 0.0, direction / (np.abs(parameterisation.natural(free).flatten()) + 1e-12))
         guilty = [labels[i] for i in np.argsort(-size)[:3] if size[i] > 0.1 * size.max()]
         return None, f"the information matrix is not positive definite; look at {', '.join(guilty)}"
     covariance = jacobian @ np.linalg.inv(hessian) @ jacobian.T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -13,47 +14,73 @@ from ...engine.estimate import Estimate, is_fixed
 from ...engine.fit import Fit, Iteration
 from ...engine.ir.model import Model
 from ..files import write_whole
-from .iterations import project, row_numbers
+from .iterations import printed, project, row_numbers
 from .numbers import ADDITIONAL, integer, objective
-from .titles import GOAL, fit_title, label_line, table_line, triangle
+from .titles import (
+    GRADIENT_METHODS,
+    fit_line,
+    goal,
+    label_line,
+    method_title,
+    objective_label,
+    table_line,
+    triangle,
+)
 
 Array = NDArray[np.float64]
 
 FINAL = -1000000000
 NOT_ESTIMATED = 1e10  # in rows of standard errors
 _STATUS = {"converged": 0.0, "not_converged": 1.0, "evaluated": 2.0, "failed": 1.0}
+# the two numbers that stand for how a search ended
+_SEARCH = {
+    "converged": (0.0, 37.0),
+    "evaluated": (0.0, 0.0),
+    "evaluations": (131.0, 50.0),
+    "rounding": (134.0, 50.0),
+    "zero_gradient": (136.0, 50.0),
+    "infinite": (137.0, 50.0),
+}
 
 
 class ExtStream:
     """An observer that appends each iteration to an ``.ext`` file as it comes.
 
-    Every row is one unbuffered write, so a killed run leaves a file that readers take for an
-    interrupted one. The columns are those of the run model (first iteration), which has a theta for
-    each candidate effect. ``burn_in`` is the largest number of burn-in iterations that can come: the rows
-    count up from -``burn_in`` and leap to 0 where the burn-in ends. :func:`write_ext` replaces the file.
+    Every row is one unbuffered write, so a killed run leaves a file that readers take for an interrupted
+    one. The columns are those of the run model (first iteration of a step), which has a theta for each
+    candidate effect. Of the VAE ``burn_in`` is the largest number of burn-in iterations that can come: the
+    rows count up from -``burn_in`` and leap to 0 where the burn-in ends. :func:`write_ext` replaces the
+    file.
     """
 
-    def __init__(self, path: Path, model: Model, method_text: str, burn_in: int = 10_000) -> None:
+    def __init__(self, path: Path, model: Model, burn_in: int = 10_000) -> None:
         self._file = path.open("wb", buffering=0)
         self._n_etas, self._n_eps = model.n_etas, model.n_eps
+        self._burn_in = burn_in
         self._next = -burn_in
-        self._n_thetas: int | None = None
-        self._file.write((table_line(method_text, GOAL) + "\n").encode())
+        self._step = 0
+        self._n_thetas = 0
 
-    def __call__(self, iteration: Iteration) -> None:
-        """Append the row of ``iteration``; one with a number that is not finite has no row."""
+    def __call__(self, number: int, method: str, evaluate_only: bool, iteration: Iteration) -> None:
+        """Append the row of ``iteration`` of step ``number``, if all its numbers are finite."""
         estimate = iteration.estimate
-        if self._n_thetas is None:
-            self._n_thetas = len(estimate.theta)
-            labels = parameter_labels(self._n_thetas, self._n_eps, self._n_etas)
-            self._file.write((label_line(["ITERATION", *labels, "OBJ"]) + "\n").encode())
+        if number != self._step:
+            self._begin(number, method, evaluate_only, len(estimate.theta))
         assert len(estimate.theta) == self._n_thetas, "an iteration with another number of thetas"
         if iteration.phase != "burn-in":
             self._next = max(self._next, 0)
-        if _is_printable(iteration):
-            row = _row(self._next, estimate.flatten(), iteration.objective)
+        if is_printable(iteration):
+            shown = self._next if method == "vae" else iteration.number
+            row = _row(shown, estimate.flatten(), iteration.objective)
             self._file.write((row + "\n").encode())
             self._next += 1
+
+    def _begin(self, number: int, method: str, evaluate_only: bool, n_thetas: int) -> None:
+        self._step, self._n_thetas, self._next = number, n_thetas, -self._burn_in
+        labels = parameter_labels(n_thetas, self._n_eps, self._n_etas)
+        title = table_line(number, method_title(method, evaluate_only), goal(method))
+        columns = label_line(["ITERATION", *labels, objective_label(method)])
+        self._file.write(f"{title}\n{columns}\n".encode())
 
     def close(self) -> None:
         """Close the file."""
@@ -74,28 +101,30 @@ def parameter_labels(n_thetas: int, n_eps: int, n_etas: int) -> list[str]:
     return [*thetas, *triangle("SIGMA", n_eps), *triangle("OMEGA", n_etas)]
 
 
-def write_ext(fit: Fit, path: Path) -> Path:
-    """Write the whole ``.ext`` file of ``fit``, iterations projected on the final model.
+def write_ext(fits: Sequence[Fit], path: Path) -> Path:
+    """Write the whole ``.ext`` file of a run, a block for each step; iterations projected on the final model.
 
-    A run whose objective is not finite gets no final rows: readers then report it as interrupted.
+    A step whose objective is not finite gets no final rows: readers then report it as interrupted.
     """
-    labels = parameter_labels(len(fit.model.thetas), fit.model.n_eps, fit.model.n_etas)
-    lines = [table_line(fit_title(fit), GOAL), label_line(["ITERATION", *labels, "OBJ"])]
-    lines += _iteration_rows(fit)
-    if math.isfinite(fit.ofv):
-        lines += _final_rows(fit, len(labels))
+    lines: list[str] = []
+    for fit in fits:
+        labels = parameter_labels(len(fit.model.thetas), fit.model.n_eps, fit.model.n_etas)
+        columns = ["ITERATION", *labels, objective_label(fit.method)]
+        lines += [fit_line(fit, with_goal=True), label_line(columns), *_iteration_rows(fit)]
+        if math.isfinite(fit.ofv):
+            lines += _final_rows(fit, len(labels))
     return write_whole(path, "\n".join(lines) + "\n")
 
 
 def _iteration_rows(fit: Fit) -> list[str]:
-    history = tuple(i for i in fit.history if _is_printable(i))
-    numbers = row_numbers(history)
+    numbers = row_numbers(fit)
+    shown = [k for k in printed(fit) if is_printable(fit.history[k])]
     rows = [
-        _row(number, project(fit, iteration).estimate.flatten(), iteration.objective)
-        for number, iteration in zip(numbers, history, strict=True)
+        _row(numbers[k], project(fit, fit.history[k]).estimate.flatten(), fit.history[k].objective)
+        for k in shown
     ]
-    if math.isfinite(fit.ofv):
-        # readers take the last iteration for the final one and compare the two objectives
+    # readers take the last iteration for the final one and compare the two objectives
+    if math.isfinite(fit.ofv) and not (shown and fit.history[shown[-1]].objective == fit.ofv):
         rows.append(_row(max([*numbers, -1]) + 1, fit.estimate.flatten(), fit.ofv))
     return rows
 
@@ -115,8 +144,18 @@ def _final_rows(fit: Fit, n: int) -> list[str]:
         se[: len(fit.model.thetas)] = 0.0
         rows.append(_row(FINAL - 5, _or_not_estimated(se), 0.0))
     rows.append(_row(FINAL - 6, is_fixed(fit.model).astype(float), 0.0))
-    rows.append(_row(FINAL - 7, _packed(np.array([_STATUS[fit.status.code]]), n), 0.0))
+    rows.append(_row(FINAL - 7, _packed(np.array(_termination(fit)), n), 0.0))
+    if fit.score is not None and np.isfinite(fit.score).all():
+        rows.append(_row(FINAL - 8, fit.score, 0.0))
     return rows
+
+
+def _termination(fit: Fit) -> tuple[float, float]:
+    if fit.method in GRADIENT_METHODS and fit.search is not None:
+        return _SEARCH[fit.search.stopped]
+    if fit.convergence is not None and not fit.convergence.tested:
+        return 2.0, 0.0
+    return _STATUS[fit.status.code], 0.0
 
 
 def sd_and_correlations(estimate: Estimate) -> Array:
@@ -161,7 +200,8 @@ def _triangle_indices(n: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(n) for j in range(i + 1)]
 
 
-def _is_printable(iteration: Iteration) -> bool:
+def is_printable(iteration: Iteration) -> bool:
+    """Return whether all numbers of ``iteration`` are finite."""
     return math.isfinite(iteration.objective) and bool(np.isfinite(iteration.estimate.flatten()).all())
 
 

@@ -10,14 +10,25 @@ from ...engine.estimate import Estimate
 from ...engine.fit import Fit, Iteration
 
 
-def row_numbers(history: tuple[Iteration, ...]) -> list[int]:
-    """Return the printed number of each iteration.
+def row_numbers(fit: Fit) -> list[int]:
+    """Return the printed number of each iteration of the history.
 
-    Burn-in counts up to 0, the rest from 1, as stochastic methods of legacy engines count. Without a
-    burn-in the first row is 0, so that every table has the row 0 which readers ask for.
+    Methods number their own iterations. Those of the VAE restart in each phase: its burn-in counts up to 0,
+    the rest from 1, as stochastic methods of legacy engines count; without a burn-in the first row is 0.
     """
-    burn_in = sum(1 for iteration in history if iteration.phase == "burn-in")
-    return [k - max(burn_in - 1, 0) for k in range(len(history))]
+    if fit.method != "vae":
+        return [iteration.number for iteration in fit.history]
+    burn_in = sum(1 for iteration in fit.history if iteration.phase == "burn-in")
+    return [k - max(burn_in - 1, 0) for k in range(len(fit.history))]
+
+
+def printed(fit: Fit) -> list[int]:
+    """Return the positions in the history of the iterations that files show.
+
+    These are the first one, the last one, number 0, and all whose number is a multiple of ``print_interval``.
+    """
+    numbers, interval, last = row_numbers(fit), max(fit.print_interval, 1), len(fit.history) - 1
+    return [k for k, number in enumerate(numbers) if k in (0, last) or number % interval == 0]
 
 
 def project(fit: Fit, iteration: Iteration) -> Iteration:

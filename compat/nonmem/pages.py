@@ -12,7 +12,7 @@ from ...engine.fit import Fit
 from .ext import sd_and_correlation_errors, sd_and_correlations
 from .matrices import correlation, inverse_covariance
 from .numbers import exponent
-from .titles import GOAL, fit_title
+from .titles import fit_title, goal
 
 Array = NDArray[np.float64]
 _RULE = " " + "*" * 120
@@ -25,7 +25,7 @@ def objective_pages(fit: Fit) -> list[str]:
     """Return the page with the objective; an objective that is not finite shows as asterisks."""
     value = f"{fit.ofv:13.3f}" if math.isfinite(fit.ofv) and abs(fit.ofv) < 1e8 else "*" * 13
     lines = ["1", *[" "] * 20, _RULE, _boxed(""), _boxed(fit_title(fit).upper())]
-    lines += [f" #OBJT:{'*' * 14}{GOAL.center(80)}{_SIDE}", _boxed(""), _RULE, " ", *[""] * 5]
+    lines += [f" #OBJT:{'*' * 14}{goal(fit.method).center(80)}{_SIDE}", _boxed(""), _RULE, " ", *[""] * 5]
     return [*lines, f" #OBJV:{'*' * 44}{value}       {'*' * 50}"]
 
 

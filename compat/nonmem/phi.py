@@ -1,38 +1,103 @@
-"""The ``.phi`` file: each subject's random effects, their conditional covariance and objective."""
+"""The ``.phi`` file: each subject's random effects, their conditional covariance and objective.
+
+And the ``.phm`` file, which has a row for each subpopulation of a mixture.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...engine.fit import Fit
 from ..files import write_whole
 from .numbers import ADDITIONAL, integer, objective
-from .titles import fit_title, label_line, table_line, triangle
+from .titles import EXPECTATION_METHODS, fit_line, label_line, objective_label, triangle
+
+Array = NDArray[np.float64]
 
 
-def write_phi(fit: Fit, path: Path) -> Path:
-    """Write the ``.phi`` file.
+def write_phi(fits: Sequence[Fit], path: Path) -> Path:
+    """Write the ``.phi`` file, a block for each step.
 
-    ``ETA(i)`` are the conditional modes, the same values that tables and shrinkage use; ``ETC(i,j)`` the
-    conditional covariance; ``OBJ`` sums to the OFV. A subject without observations has a row of zeros.
+    ``ETA(i)`` are the random effects that tables and shrinkage use, ``ETC(i,j)`` the conditional
+    covariance; the EM methods have ``PHI(i)`` = MU_i + ETA(i) and ``PHC(i,j)`` instead. ``OBJ`` sums to the
+    objective. A subject without observations has a row of zeros.
     """
+    lines = [line for fit in fits for line in _block(fit)]
+    return write_whole(path, "\n".join(lines) + "\n")
+
+
+def _block(fit: Fit) -> list[str]:
     n_etas = fit.model.n_etas
-    labels = [f"ETA({i + 1})" for i in range(n_etas)]
+    sampled = fit.method in EXPECTATION_METHODS
+    names = [f"{'PHI' if sampled else 'ETA'}({i + 1})" for i in range(n_etas)]
+    square = triangle("PHC" if sampled else "ETC", n_etas)
     lines = [
-        table_line(fit_title(fit)),
-        label_line(["SUBJECT_NO", "ID", *labels, *triangle("ETC", n_etas), "OBJ"]),
+        fit_line(fit),
+        label_line(["SUBJECT_NO", "ID", *names, *square, objective_label(fit.method)]),
     ]
     individuals = fit.individuals
+    effects = individuals.ebe
+    if sampled:
+        effects = typical_values(fit) + (individuals.ebe if fit.method == "its" else individuals.cond_mean)
     lower = np.tril_indices(n_etas)
     observed = observed_subjects(fit)
     for k, subject_id in enumerate(fit.data.ids):
-        values = np.concatenate([individuals.ebe[k], individuals.cond_cov[k][lower]]) * observed[k]
+        values = np.concatenate([effects[k], individuals.cond_cov[k][lower]]) * observed[k]
         reals = "".join(" " + ADDITIONAL.number(float(v)) for v in values)
         contribution = float(individuals.objective[k]) if observed[k] else 0.0
         lines.append(integer(k + 1) + integer(float(subject_id)) + reals + objective(contribution))
-    return write_whole(path, "\n".join(lines) + "\n")
+    return lines
+
+
+def write_phm(fits: Sequence[Fit], path: Path) -> Path | None:
+    """Write the ``.phm`` file of mixtures: a row for each subject and subpopulation; None without mixtures.
+
+    ``PMIX`` is the probability that the subject belongs there; random effects, covariance and objective are
+    those it has there.
+    """
+    lines = [line for fit in fits if fit.subpopulations is not None for line in _mixed_block(fit)]
+    return write_whole(path, "\n".join(lines) + "\n") if lines else None
+
+
+def _mixed_block(fit: Fit) -> list[str]:
+    parts = fit.subpopulations
+    assert parts is not None
+    sampled = fit.method in EXPECTATION_METHODS
+    mu = typical_values(fit) if sampled else 0.0
+    n_etas = fit.model.n_etas
+    names = [f"{'PHI' if sampled else 'ETA'}({i + 1})" for i in range(n_etas)]
+    square = triangle("PHC" if sampled else "ETC", n_etas)
+    columns = ["SUBJECT_NO", "ID", "SUBPOP", "PMIX", *names, *square, objective_label(fit.method)]
+    lines = [fit_line(fit), label_line(columns)]
+    lower = np.tril_indices(n_etas)
+    effects = parts.eta + mu
+    for k, subject_id in enumerate(fit.data.ids):
+        for m in range(len(parts.eta)):
+            values = np.concatenate(
+                [[parts.probabilities[k, m]], effects[m, k], parts.covariance[m, k][lower]]
+            )
+            reals = "".join(" " + ADDITIONAL.number(float(v)) for v in values)
+            head = integer(k + 1) + integer(float(subject_id)) + integer(m + 1)
+            lines.append(head + reals + objective(float(parts.objective[m, k])))
+    return lines
+
+
+def typical_values(fit: Fit) -> Array:
+    """Return the values of the variables MU_1, MU_2... of the model (id eta), zero where it has no such one.
+
+    As in NONMEM the name makes the reference; a value that changes is that of the subject's first record.
+    """
+    first = np.unique(fit.data.subject, return_index=True)[1]
+    mu = np.zeros((fit.n_subjects, fit.model.n_etas))
+    for k in range(fit.model.n_etas):
+        name = f"MU_{k + 1}"
+        if name in fit.table.columns:
+            mu[:, k] = fit.table[name].to_numpy(dtype=float)[first]
+    return mu
 
 
 def observed_subjects(fit: Fit) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

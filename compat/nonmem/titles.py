@@ -1,24 +1,38 @@
-"""What the files of one estimation step share: method title, first line, column labels."""
+"""What the files of one estimation step share: method title, goal, first line, column labels."""
 
 from __future__ import annotations
 
 from ...engine.fit import Fit
 from .numbers import ADDITIONAL, FieldFormat
 
-TABLE_NUMBER = 1
-GOAL = "FINAL VALUE OF OBJECTIVE FUNCTION"
-
-# Readers classify a method by words in its title; every objective written here is by importance sampling.
+# Readers classify a method by words in its title.
 _TITLES = {
-    "vae": "Variational Autoencoder with Importance Sampling Objective",
+    "fo": "First Order",
+    "foi": "First Order with Interaction",
+    "foce": "First Order Conditional Estimation",
+    "focei": "First Order Conditional Estimation with Interaction",
+    "laplace": "Laplacian Conditional Estimation",
+    "laplacei": "Laplacian Conditional Estimation with Interaction",
+    "agq": "Adaptive Gauss-Hermite Quadrature",
+    "its": "Iterative Two Stage",
     "imp": "Importance Sampling",
+    "impmap": "Importance Sampling assisted by MAP Estimation",
+    "saem": "Stochastic Approximation Expectation-Maximization",
+    "vae": "Variational Autoencoder with Importance Sampling Objective",
 }
+_EXPECTATION_ONLY = {
+    "imp": "Objective Function Evaluation by Importance Sampling",
+    "impmap": "Objective Function Evaluation by Importance/MAP Sampling",
+}
+GRADIENT_METHODS = frozenset({"fo", "foi", "foce", "focei", "laplace", "laplacei", "agq"})
+EXPECTATION_METHODS = frozenset({"its", "imp", "impmap", "saem"})  # NONMEM's EM methods
 
 
 def method_title(method: str, evaluate_only: bool = False) -> str:
     """Return the title of ``method`` that all files of a step carry."""
-    title = _TITLES.get(method.lower(), f"{method.upper()} with Importance Sampling Objective")
-    return f"{title} (Evaluation)" if evaluate_only else title
+    if evaluate_only and method in _EXPECTATION_ONLY:
+        return _EXPECTATION_ONLY[method]
+    return f"{_TITLES[method]} (Evaluation)" if evaluate_only else _TITLES[method]
 
 
 def fit_title(fit: Fit) -> str:
@@ -26,13 +40,30 @@ def fit_title(fit: Fit) -> str:
     return method_title(fit.method, fit.status.code == "evaluated")
 
 
-def table_line(title: str, goal: str | None = None) -> str:
-    """Return the first line of a file; ``goal`` names the objective where the file holds one."""
-    goal_text = f"Goal Function={goal}: " if goal else ""
+def goal(method: str) -> str:
+    """Return what the objective of ``method`` is called."""
+    if method in GRADIENT_METHODS:
+        return "MINIMUM VALUE OF OBJECTIVE FUNCTION"
+    return f"FINAL VALUE OF {'LIKELIHOOD' if method == 'saem' else 'OBJECTIVE'} FUNCTION"
+
+
+def objective_label(method: str) -> str:
+    """Return the label of the column that holds the objective of ``method``."""
+    return "SAEMOBJ" if method == "saem" else "OBJ"
+
+
+def table_line(number: int, title: str, goal_text: str | None = None) -> str:
+    """Return the first line of a block; ``goal_text`` names the objective where the file holds one."""
+    goal_part = f"Goal Function={goal_text}: " if goal_text else ""
     return (
-        f"TABLE NO.{TABLE_NUMBER:6d}: {title}: {goal_text}Problem=1 Subproblem=0 Superproblem1=0 "
+        f"TABLE NO.{number:6d}: {title}: {goal_part}Problem=1 Subproblem=0 Superproblem1=0 "
         "Iteration1=0 Superproblem2=0 Iteration2=0"
     )
+
+
+def fit_line(fit: Fit, with_goal: bool = False) -> str:
+    """Return the first line of the block of a finished step."""
+    return table_line(fit.number, fit_title(fit), goal(fit.method) if with_goal else None)
 
 
 def label_line(labels: list[str], form: FieldFormat = ADDITIONAL) -> str:

@@ -91,7 +91,8 @@ def _known(model: Model, events: EventTable) -> dict[str, Tensor]:
         "nind": by_subject(np.arange(1, n_subjects + 1)),
     }
     known = {name: torch.from_numpy(values) for name, values in arrays.items()}
-    constant = {"icall": 2, "comact": 0, "irep": 1, "nrep": 1, "nprob": model.problem, "callfl": 0}
+    zero = dict.fromkeys(("comact", "callfl", "npde_mode"), 0)
+    constant = zero | {"icall": 2, "irep": 1, "nrep": 1, "nprob": model.problem}
     return known | {name: torch.tensor(float(value)) for name, value in constant.items()}
 
 

@@ -46,7 +46,7 @@ def _known(data: DataSet) -> dict[str, Floats]:
     first = np.append(True, np.diff(data.subject) != 0)
     newind = np.where(first, 1.0, 2.0)
     newind[0] = 0.0
-    return {"newind": newind, "icall": np.full(data.n_records, 2.0)}
+    return {"newind": newind, "icall": np.full(data.n_records, 2.0), "npde_mode": np.zeros(data.n_records)}
 
 
 class _Search:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Solver = Literal["compiled", "torchode"]
 MAX_SUPERPOSED = 40  # doses of a subject up to which torch superposes them as quickly as events are followed
 # what the torch statements know of a record without the event loop
-_STATIC = {"newind", "icall", "comact", "nirec", "ndrec", "nindr", "nind", "irep", "nrep", "nprob", "callfl"}
+_STATIC = frozenset("newind icall comact nirec ndrec nindr nind irep nrep nprob callfl npde_mode".split())
 
 
 @dataclass(frozen=True)

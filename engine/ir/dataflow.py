@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .expression import Eta, Expression, Theta, Variable, nodes, walk
 from .model import Model
-from .statement import Assign, Statement, While, assignments, conditions, expressions, flatten
+from .statement import Assign, If, Statement, While, assignments, conditions, expressions, flatten
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,14 @@ def dataflow(model: Model) -> Dataflow:
     if model.dynamics is None:
         sinks: Iterable[Expression] = (Variable(model.observation.response),)
     else:
-        sinks = [*nodes(model.dynamics), *expressions(model.observation.statements)]
+        observing = tuple(s for s in model.observation.statements if not _is_guard(s))
+        sinks = [*nodes(model.dynamics), *expressions(observing)]
     return Dataflow(statements, tuple(definitions), _uses(sinks, latest))
+
+
+def _is_guard(statement: Statement) -> bool:
+    """Return whether ``statement`` can only reject parameters: it has no part in the value of a likelihood."""
+    return isinstance(statement, If) and not any(assignments((statement,)))
 
 
 def _compound(statement: Statement, position: int, latest: dict[str, int]) -> list[Definition]:

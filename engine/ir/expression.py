@@ -87,6 +87,7 @@ KNOWN: dict[str, str] = {
     "nrep": "number of replicates of a simulation",
     "nprob": "number of the problem in its file, from 1",
     "callfl": "0 at the record itself, 1 at an additional or lagged dose between records",
+    "npde_mode": "1 where normalised prediction errors are computed, else 0",
     "mixnum": "the subpopulation being evaluated (i: none), from 1",
     "mixest": "the subpopulation the subject most likely belongs to, from 1",
     "mtime": "(i) the model time as last computed",

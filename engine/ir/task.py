@@ -18,6 +18,7 @@ Method = Literal[
     "imp",
     "impmap",
     "saem",
+    "agq",
     "bayes",
     "nuts",
     "vae",

@@ -27,7 +27,7 @@ from ..objective.sampling import (
     log_weights,
     weighted_moments,
 )
-from ..parameterisation import Parameterisation
+from ..tensor_parameterisation import TensorParameterisation
 from .bfgs import minimise
 from .sample_em import SampleEM
 from .vae import VaeSettings
@@ -136,7 +136,7 @@ def maximise(
     began: float,
 ) -> Finished:
     """Return the maximum of the marginal likelihood from ``estimate``."""
-    parameterisation = Parameterisation(joint.model)
+    parameterisation = TensorParameterisation(joint.model)
     keep = not joint.mu.structural_thetas
     free = parameterisation.pack(estimate)
     start = posterior_start
@@ -145,7 +145,7 @@ def maximise(
         size = settings.draws_for(settings.finish_draws, joint.n_subjects)
         if number == 1:
             size = max(size // 4, 128)
-        current = parameterisation.estimate(free)
+        current = parameterisation.natural(free)
         mode, sample = propose(
             joint, current, start, size, seed=settings.seed, name=f"refinement/{number}", keep=keep
         )
@@ -155,11 +155,11 @@ def maximise(
         free, after, whole = _climb(likelihood, free, before)
         objective = after - joint.data.n_observations * LOG_2PI
         seconds = time.perf_counter() - began
-        observer(Iteration("refinement", number, objective, parameterisation.estimate(free), seconds))
+        observer(Iteration("refinement", number, objective, parameterisation.natural(free), seconds))
         if number > 1 and whole and before - after < GAIN + GAIN_PER_PARAMETER * parameterisation.size:
             converged = True
             break
-    finished = parameterisation.estimate(free)
+    finished = parameterisation.natural(free)
     return Finished(finished, free, mode, likelihood, converged)
 
 
@@ -175,7 +175,7 @@ def _climb(likelihood: MarginalLikelihood, start: Array, before: float) -> tuple
     whole = scale == 1.0
 
     def shares(point: Array) -> Tensor:
-        weights = log_weights(joint, likelihood.draws, tensors(parameterisation.estimate(point)))
+        weights = log_weights(joint, likelihood.draws, tensors(parameterisation.natural(point)))
         return effective_sample_size(weights) / len(weights)
 
     # a subject whose draws were poor to begin with must not hold up all the others

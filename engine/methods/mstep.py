@@ -20,8 +20,8 @@ from ..estimate import Array, Estimate
 from ..ir.model import Model
 from ..ir.parameter import CovarianceBlock
 from ..objective.joint import Joint
-from ..parameterisation import Parameterisation
 from ..selection.l0 import L0Solution, profile_out, regress, solve_l0
+from ..tensor_parameterisation import TensorParameterisation
 
 OMEGA_FLOOR = 1e-8  # relative to the block's initial variance: keeps the prior a density
 SIGMA_FLOOR = 1e-12  # likewise
@@ -156,7 +156,7 @@ def _span(block: CovarianceBlock) -> slice:
 class ResidualModel:
     """Updates of sigma and of the thetas that stand only in the observation model."""
 
-    def __init__(self, joint: Joint, parameterisation: Parameterisation) -> None:
+    def __init__(self, joint: Joint, parameterisation: TensorParameterisation) -> None:
         self.joint, self.parameterisation = joint, parameterisation
         model = joint.model
         names = [("theta", j) for j in parameterisation.free_thetas]
@@ -206,7 +206,7 @@ class ResidualModel:
         part = free[index]
         for _ in range(steps):
             part = _newton_step(objective, part)
-        return self.parameterisation.estimate(free.index_put((index,), part).numpy())
+        return self.parameterisation.natural(free.index_put((index,), part).numpy())
 
 
 def _newton_step(objective: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor
 from ..decoder.compile import Decoder
 from ..estimate import Array, Estimate
 from ..objective.joint import Joint
-from ..parameterisation import Parameterisation
 from ..randomness import generator
+from ..tensor_parameterisation import TensorParameterisation
 from .bfgs import Minimum, Objective, minimise
 
 MAX_ITERATIONS = 60
@@ -31,7 +31,7 @@ def pooled_start(joint: Joint, decoder: Decoder, start: Estimate, held: list[int
 
     ``held`` thetas (from 0: covariate effects yet to be selected) stay. ``decoder`` may be a coarse one.
     """
-    parameterisation = Parameterisation(joint.model)
+    parameterisation = TensorParameterisation(joint.model)
     origin = parameterisation.pack(start)
     stay = {*held, *joint.mu.residual_thetas}
     moving = [p for p, j in enumerate(parameterisation.free_thetas) if j not in stay]
@@ -70,7 +70,7 @@ def pooled_start(joint: Joint, decoder: Decoder, start: Estimate, held: list[int
     best = min(equals, key=lambda f: float(np.linalg.norm(f.point - begin)))
     moved = origin.copy()
     moved[moving] = best.point
-    return Estimate(parameterisation.estimate(moved).theta, start.omega, start.sigma)
+    return Estimate(parameterisation.natural(moved).theta, start.omega, start.sigma)
 
 
 def _descend(objective: Objective, start: Array) -> Minimum:

@@ -22,8 +22,8 @@ from ..fit import Iteration, Observer
 from ..ir.compartment import OdeDynamics
 from ..objective.elbo import gaussian_divergence
 from ..objective.joint import LOG_2PI, Joint, log_likelihood
-from ..parameterisation import Parameterisation
 from ..randomness import generator
+from ..tensor_parameterisation import TensorParameterisation
 from .adam import Adam
 from .encoder import Encoder, Features, build_features
 from .mstep import EffectPenalty, L0Problem, Moments, MuRegression, ResidualModel, update_omega
@@ -109,7 +109,7 @@ class VariationalAutoencoder:
 
     def __init__(self, joint: Joint, settings: VaeSettings, penalty: EffectPenalty | None = None) -> None:
         self.joint, self.settings, self.penalty = joint, settings, penalty
-        self.parameterisation = Parameterisation(joint.model)
+        self.parameterisation = TensorParameterisation(joint.model)
         self.regression = MuRegression(joint)
         self.residual = ResidualModel(joint, self.parameterisation)
         self.features = build_features(joint.model, joint.data, joint.batch)
@@ -272,7 +272,7 @@ class VariationalAutoencoder:
         old, new = self.parameterisation.pack(estimate), self.parameterisation.pack(moved)
         index = self.residual.positions
         old[index] += gamma * (new[index] - old[index])
-        smoothed = self.parameterisation.estimate(old)
+        smoothed = self.parameterisation.natural(old)
         theta = estimate.theta.copy()
         residual = self.joint.mu.residual_thetas
         theta[residual] = smoothed.theta[residual]

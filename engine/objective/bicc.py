@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol, runtime_checkable
 
 from ..estimate import is_fixed, is_repeated, names
 from ..ir.dataset import DataSet
 from ..ir.model import Model
-from ..mu_design import MuDesign
+from ..mu_model import MuTermColumn
 
 
-def penalty(model: Model, mu: MuDesign, data: DataSet) -> float:
+@runtime_checkable
+class Mu(Protocol):
+    """Mu of every subject, known by its terms."""
+
+    terms: list[MuTermColumn]
+
+
+def penalty(model: Model, mu: Mu, data: DataSet) -> float:
     """Return BICc minus -2 log-likelihood.
 
     log(N) for every omega (variance or covariance) and every covariate coefficient, log(N_tot) for every

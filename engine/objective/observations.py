@@ -6,6 +6,7 @@ observation contributes (y - f)^2 / v + log v, without log 2 pi; a likelihood -2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,8 @@ from .terms import FLAGGED, LIKELIHOOD, MINUS_TWO_LL, NORMAL, UNOBSERVED, subjec
 
 Array = NDArray[np.float64]
 Along = Literal["none", "eta", "eta+theta"]
+
+DISPLACEMENT = 6e-6  # relative: where rounding and the neglected third derivative are of one size
 
 KINDS = {"normal": NORMAL, "likelihood": LIKELIHOOD, "minus_two_ll": MINUS_TWO_LL}
 
@@ -166,15 +169,21 @@ class ObservationLikelihood:
             raise ValueError("the statements read sigma or omega: give one matrix for all draws")
         return self.summed(self.predict(theta, eta, directions, sigma, omega), sigma, frozen)
 
-    def summed(self, made: Predictions, sigma: Array, frozen: Frozen | None = None) -> Terms:
-        """Return the terms of predictions made before, ``sigma`` [eps, eps] or [draw, eps, eps]."""
+    def summed(
+        self, made: Predictions, sigma: Array, frozen: Frozen | None = None, leading: int | None = None
+    ) -> Terms:
+        """Return the terms of predictions made before, ``sigma`` [eps, eps] or [draw, eps, eps].
+
+        The information is that of the first ``leading`` directions (None: the etas).
+        """
         draws, nq = made.values.shape[0], made.derivatives.shape[3]
         sigma = np.ascontiguousarray(sigma if np.ndim(sigma) == 3 else np.asarray(sigma)[None], dtype=float)
         n = self.n_subjects
         value = np.zeros((draws, n))
         gradient = np.zeros((draws, n, nq))
         sigma_gradient = np.zeros((draws, n, self.n_eps, self.n_eps))
-        n_eta = self.n_etas if nq >= self.n_etas else 0
+        wanted = self.n_etas if leading is None else leading
+        n_eta = wanted if nq >= wanted else 0
         information = np.zeros((draws, n, n_eta, n_eta))
         slopes = np.zeros((0, 0, 0)) if frozen is None else frozen.slopes
         dslopes = np.zeros((0, 0, 0, nq)) if frozen is None else frozen.derivatives
@@ -197,6 +206,45 @@ class ObservationLikelihood:
         )
         value[~np.isfinite(value)] = np.inf
         return Terms(value, gradient, sigma_gradient, information, made.status)
+
+    def known_gradient(
+        self, theta: Array, sigma: Array, eta: Array, omega: Array, frozen: Frozen | None = None
+    ) -> tuple[Array, Array]:
+        """Return what the terms change by through the elements of sigma and omega that the statements read.
+
+        Two arrays, [draw, id, eps, eps] and [draw, id, eta, eta], symmetric as ``sigma_gradient``, to which
+        the first is to be added. By central differences, two evaluations for every element read.
+        """
+        draws = np.shape(eta)[0] if np.ndim(eta) == 3 else 1
+        found = []
+        for name, matrix in (("sigma", sigma), ("omega", omega)):
+            total = np.zeros((draws, self.n_subjects, *np.shape(matrix)))
+            for index in sorted({k.index for k in self.layout.known if k.quantity == name}):
+                row = int((math.isqrt(8 * index - 7) - 1) // 2)
+                column = index - 1 - row * (row + 1) // 2
+                step = DISPLACEMENT * float(np.sqrt(matrix[row, row] * matrix[column, column]) or 1.0)
+                values = []
+                for sign in (1.0, -1.0):
+                    moved = matrix.copy()
+                    moved[[row, column], [column, row]] = matrix[row, column] + sign * step
+                    read = {"sigma": sigma, "omega": omega} | {name: moved}
+                    made = self.predict(theta, eta, "none", **read)
+                    values.append(self.summed(made, sigma, frozen).value)
+                slope = (values[0] - values[1]) / (2.0 * step)
+                total[..., row, column] += 0.5 * slope
+                total[..., column, row] += 0.5 * slope
+            found.append(total)
+        return found[0], found[1]
+
+    def normal_counts(self, theta: Array, sigma: Array, omega: Array) -> NDArray[np.int64]:
+        """Return how many observations of each subject [id] have a normal density, at eta = 0."""
+        normal = self.kind == NORMAL
+        if (self.kind == FLAGGED).any():
+            zero = np.zeros((1, self.n_subjects, self.n_etas))
+            flags = self.predict(theta, zero, "none", sigma, omega).values[0, :, self.flag]
+            normal |= (self.kind == FLAGGED) & (flags == NORMAL)
+        counts = np.bincount(self.data.subject, normal, self.n_subjects)
+        return np.asarray(counts, dtype=np.int64)
 
     def failure(self, terms: Terms) -> Status | None:
         """Return the first failure of the model in words, or None."""

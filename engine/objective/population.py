@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimate import Array
+from ..estimate import Array, Estimate
 from ..failure import ModelFailure
 from ..ir.dataset import DataSet
 from ..ir.model import Model
 from ..ir.parameter import matrix
+from .mixture import MixtureProbabilities
 from .observations import ObservationLikelihood
+from .prior import PriorPenalty
 
 
 class Population:
@@ -23,11 +27,18 @@ class Population:
     active
         int64, etas (from 0) with non-zero variance; the others are zero.
     n_observations
-        int64[id], observations of each subject; ``n_normal`` those whose density is normal.
+        int64[id], observations of each subject.
+    mixture
+        Probabilities of the subpopulations, None where there are none.
+    prior
+        What the prior adds to the objective, None where there is none; a step that has none
+        (:meth:`without_prior`) leaves it out.
     """
 
     def __init__(self, model: Model, data: DataSet, threads: int = 1) -> None:
         self.model, self.data, self.threads = model, data, threads
+        self.mixture = None if model.mixture is None else MixtureProbabilities(model, data)
+        self.prior = None if model.prior is None else PriorPenalty(model)
         components = [None] if model.mixture is None else list(range(1, model.mixture.n + 1))
         self.likelihoods = tuple(ObservationLikelihood(model, data, threads, c) for c in components)
         variances = np.array([row[i] for i, row in enumerate(matrix(model.omega))])
@@ -45,9 +56,21 @@ class Population:
             )
         return self.likelihoods[0]
 
+    def normal_counts(self, estimate: Estimate) -> NDArray[np.int64]:
+        """Return how many observations of each subject [id] have a normal density."""
+        return self.likelihoods[0].normal_counts(estimate.theta, estimate.sigma, estimate.omega)
+
+    def without_prior(self) -> Population:
+        """Return the same population, its prior left out."""
+        other = copy.copy(self)
+        other.prior = None
+        return other
+
     def probabilities(self, theta: Array) -> tuple[Array, Array]:
-        """Return prior probabilities of the subpopulations [id, component] and [.., theta] derivatives."""
-        n = self.n_subjects
-        if self.model.mixture is None:
-            return np.ones((n, 1)), np.zeros((n, 1, len(theta)))
-        raise ModelFailure("mixtures of subpopulations cannot be fitted yet", self.model.mixture.span)
+        """Return prior probabilities of the subpopulations [id, component] and [.., theta] derivatives.
+
+        NaN for a subject whose values are no probabilities at ``theta``.
+        """
+        if self.mixture is None:
+            return np.ones((self.n_subjects, 1)), np.zeros((self.n_subjects, 1, len(theta)))
+        return self.mixture(theta)

@@ -19,8 +19,8 @@ from ..decoder.compile import Decoder, Structure
 from ..estimate import Array
 from ..fit import ImportanceLikelihood
 from ..inner.posterior import Posterior, difference_step, slopes
-from ..parameterisation import Parameterisation
 from ..randomness import t_points
+from ..tensor_parameterisation import TensorParameterisation
 from .joint import CHUNK_ELEMENTS, Chunk, Joint, log_likelihood, log_normal_density
 
 DIFFERENCE = 1e-4  # relative step between gradients; errors of solvers are far below it
@@ -204,7 +204,7 @@ def effective_sample_size(weights: Float[Tensor, "draw id"]) -> Float[Tensor, " 
 class MarginalLikelihood:
     """-2 log-likelihood on fixed draws as a smooth function of the free parameter vector."""
 
-    def __init__(self, joint: Joint, parameterisation: Parameterisation, draws: Draws) -> None:
+    def __init__(self, joint: Joint, parameterisation: TensorParameterisation, draws: Draws) -> None:
         self.joint, self.parameterisation, self.draws = joint, parameterisation, draws
 
     def _chunk(self, position: int, free: Tensor) -> Tensor:

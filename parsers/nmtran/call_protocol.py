@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from dataclasses import replace
 
+from ...engine.ir.dataset import Inputs
+from ...engine.ir.expression import Column, Compare, Expression, Logical, Number
+from ...engine.ir.statement import Assign, If, Statement, While
 from .surroundings import Surroundings
 from .syntax import Assignment, Foreign, Literal, Unary
 
@@ -55,5 +60,41 @@ def _choose(outside: Surroundings, record: str, value: int, line: Assignment | F
         outside.individual_call = "first"
     elif value == 0 and record == "PK":
         outside.context.notice(f"$PK {_EVERY}, those at the same time as the one before too", line.span)
-    elif value in (0, 1):
+    elif value == 0:
+        outside.keeps_at_observations = True
+        outside.context.notice(f"${record} {_EVERY}, but keeps values at observations alone", line.span)
+    elif value == 1:
         outside.context.notice(f"${record} {_EVERY}", line.span)
+
+
+def keeping_at_observations(
+    statements: tuple[Statement, ...], kept: Collection[str], inputs: Inputs
+) -> tuple[Statement, ...]:
+    """Return ``statements`` with variables of ``kept`` assigned at observation events (EVID 0) alone.
+
+    So code that a legacy engine does not run at other events leaves there no other values behind.
+    """
+    call = inputs.with_role("call")
+    here: Expression = Compare("==", Column("EVID"), Number(0.0))
+    for forced in (1.0, 3.0) if call is not None else ():
+        assert call is not None
+        here = Logical("or", here, Compare("==", Column(call.name), Number(forced)))
+
+    def guarded(part: tuple[Statement, ...]) -> tuple[Statement, ...]:
+        found: list[Statement] = []
+        for statement in part:
+            match statement:
+                case Assign(target) if target in kept:
+                    found.append(If(((here, (statement,)),), span=statement.span))
+                case If():
+                    branches = tuple((condition, guarded(body)) for condition, body in statement.branches)
+                    found.append(
+                        replace(statement, branches=branches, otherwise=guarded(statement.otherwise))
+                    )
+                case While():
+                    found.append(replace(statement, body=guarded(statement.body)))
+                case _:
+                    found.append(statement)
+        return tuple(found)
+
+    return guarded(statements)

@@ -40,6 +40,7 @@ class Code:
     mixture: Mixture | None
     flag: str | None
     individual_call: Literal["record", "dose", "first"]
+    keeps_at_observations: bool
     variables: tuple[str, ...]
     inner: frozenset[str]
     derivatives: dict[str, str]
@@ -106,6 +107,7 @@ def lower_code_records(
         mixture,
         _FLAG if _FLAG in given else None,
         cast("Literal['record', 'dose', 'first']", outside.individual_call),
+        outside.keeps_at_observations,
         tuple(outside.variables),
         frozenset(outside.inner - outside.variables.keys()),
         outside.derivatives,

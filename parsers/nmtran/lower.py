@@ -13,6 +13,7 @@ from ...engine.ir.statement import Statement, assignments
 from ..problem import Problem, ProblemError
 from ..source import Source
 from .advan import lower_dynamics
+from .call_protocol import keeping_at_observations
 from .code_records import lower_code_records, parse_code_records, renamed
 from .compartments import lower_layout
 from .context import Context, in_order
@@ -174,6 +175,10 @@ def _lower(
     tables = lower_tables(context, parsed.tables, known, code.inner, parameters.names["ETA"], n_etas)
     tables = tuple(renamed(table, code.derivatives) for table in tables)
     tabulated = {item.rpartition("=")[2] for table in tables for item in table.items}
+    kept = kept_names(code.individual, dynamics, code.observed, tabulated)
+    observed = code.observed
+    if code.keeps_at_observations:
+        observed = keeping_at_observations(observed, kept, inputs)
     return Model(
         _title(context),
         "nmtran",
@@ -185,7 +190,7 @@ def _lower(
         code.individual,
         dynamics,
         ObservationModel(
-            code.observed,
+            observed,
             "Y",
             "F" if layout else None,
             response_kind(estimations),
@@ -196,7 +201,7 @@ def _lower(
         estimations,
         covariance,
         tables,
-        kept=kept_names(code.individual, dynamics, code.observed, tabulated),
+        kept=kept,
         individual_call=code.individual_call,
         mixture=code.mixture,
         prior=prior,

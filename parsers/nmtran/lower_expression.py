@@ -20,6 +20,7 @@ from ...engine.ir.expression import (
     Variable,
 )
 from .functions import FUNCTION_NAMES, PROTECTED, RESERVED, RESERVED_ARRAYS
+from .labels import labelled_parameters
 from .lower_elements import NOTHING, PARAMETER_WORDS, ElementLowering
 from .numbers import number
 from .replace import Selection
@@ -147,6 +148,8 @@ class ExpressionLowering(ElementLowering):
             return Variable(name, span=span)  # declared, and never assigned: zero
         if name in RESERVED:
             self.context.error(f"{name} is not supported", span)
+        elif (labelled := self._labelled(node)) is not None:
+            return labelled
         elif self.has_verbatim:  # which could assign it, so NM-TRAN does not ask
             self.context.notice(f"{name} is never assigned and counts as 0", span)
         elif name in outside.inner:
@@ -154,6 +157,30 @@ class ExpressionLowering(ElementLowering):
         else:
             self.context.error(f"{name} is not defined", span, self._nearest(name))
         return NOTHING
+
+    def _labelled(self, node: Name) -> Expression | None:
+        """Return the parameter that has ``node`` as the label in its comment, or None."""
+        parameters, name = self.outside.parameters, node.text
+        meant = [
+            (word, index)
+            for word, index in labelled_parameters(
+                name, parameters.thetas, parameters.omega, parameters.sigma
+            )
+            if name not in parameters.names[word]
+        ]
+        if not meant:
+            return None
+        spelled = [f"{word}({index})" for word, index in meant]
+        if len(meant) > 1:
+            self.context.error(
+                f"{name} is not defined, and several parameters have this label: {', '.join(spelled)}",
+                node.span,
+                f"write {spelled[0]}, or make the labels differ",
+            )
+            return NOTHING
+        self.context.notice(f"{name} stands for {spelled[0]}, whose comment says so", node.span)
+        ((word, index),) = meant
+        return self.value(Apply(word, (Literal(str(index), node.span),), node.span, node.span))
 
     def _nearest(self, name: str) -> str:
         dropped = [c.name for c in self.outside.inputs.columns if c.role == "dropped"]

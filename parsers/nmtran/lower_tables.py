@@ -112,14 +112,14 @@ class _Table:
 
     def needs_value(self, piece: Option) -> bool:
         text = piece.name.text.upper()
-        if piece.value is not None or piece.items is not None or text in self.known:
+        if piece.value is not None or piece.items is not None or text in self.known or text in TABLE_WORDS:
             return False
         name = resolve(text, TABLE_OPTIONS)
         return name is not None and name not in TABLE_FLAGS
 
     def piece(self, piece: Option) -> None:
         text = piece.name.text.upper()
-        option = resolve(text, TABLE_OPTIONS)
+        option = None if text in TABLE_WORDS else resolve(text, TABLE_OPTIONS)  # NPD is not NPDTYPE
         if piece.items is not None and option == "FIXEDETAS":
             self.options[option] = piece.items[0].text
         elif piece.items is not None:

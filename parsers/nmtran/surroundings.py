@@ -38,6 +38,7 @@ class Surroundings:
     reads_mixture: bool = False
     derivatives: dict[str, str] = field(default_factory=dict)  # variable -> what the engine tabulates for it
     individual_call: str = "record"
+    keeps_at_observations: bool = False  # $ERROR leaves no values behind at other events
 
     @property
     def n_compartments(self) -> int:

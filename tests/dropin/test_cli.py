@@ -125,7 +125,7 @@ def test_a_covariate_with_missing_values_names_subject_and_column(folder: Path) 
         (("--force", "V~WT"), "--covariates"),
         (("--on", "V"), "--covariates"),
         (("--covariates", "WT", "--evaluate"), "--covariates"),
-        (("--method", "foce"), "not available yet"),
+        (("--method", "foce", "--covariates", "WT"), "--method vae"),
         (("--method", "magic"), "magic"),
         (("--data", "other.csv"), "other.csv"),
         (("--output", CONTROL), CONTROL),
@@ -145,12 +145,29 @@ def test_a_missing_control_stream_is_refused(folder: Path) -> None:
     assert "none.ctl" in refused(folder, "check", "none.ctl")
 
 
-def test_as_written_says_at_the_record_what_is_not_there_yet(folder: Path) -> None:
-    said = refused(folder, "fit", CONTROL, "--method", "as-written")
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        ("METHOD=BAYES", "METHOD=BAYES"),
+        ("METHOD=NUTS", "METHOD=NUTS"),
+        ("METHOD=1 CENTERING", "CENTERING"),
+        ("METHOD=HYBRID ZERO=(2)", "HYBRID"),
+        ("METHOD=1 LNTWOPI", "LNTWOPI"),
+        ("METHOD=1 INTER FNLETA=2", "FNLETA"),
+        ("METHOD=1 INTER SIGDIGITS=many", "SIGDIGITS"),
+        ("METHOD=IMP NITER=2.5", "NITER"),
+        ("METHOD=SAEM CTYPE=7", "CTYPE"),
+    ],
+)
+def test_a_step_that_cannot_run_is_refused_at_its_record(step: str, says: str, folder: Path) -> None:
     text = (folder / CONTROL).read_text()
-    line = text[: text.index("$ESTIMATION")].count("\n") + 1
-    assert re.search(rf"{CONTROL}:{line}:\d+: error: .*not available yet", said)
-    assert "--method vae" in said and "^" in said
+    record = next(line for line in text.splitlines() if line.startswith("$ESTIMATION"))
+    text = text.replace(record, f"$ESTIMATION METHOD=1 INTER MAXEVAL=99\n$ESTIMATION {step}")
+    (folder / CONTROL).write_text(text)
+    said = refused(folder, "fit", CONTROL, "--method", "as-written")
+    line = text[: text.index(f"$ESTIMATION {step}")].count("\n") + 1
+    assert re.search(rf"{CONTROL}:{line}:\d+: error: ", said), said
+    assert says in said and "^" in said
 
 
 def test_a_table_over_the_data_file_is_refused(folder: Path) -> None:

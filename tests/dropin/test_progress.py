@@ -9,6 +9,10 @@ from pathlib import Path
 from support.fits import theophylline_fit
 
 from elbomix.compat.progress import EVERY, Lines, Live, Silent, progress
+from elbomix.engine.methods.conditional import ConditionalSettings
+from elbomix.engine.steps import PlannedStep
+
+VAE = PlannedStep(1, "vae", ConditionalSettings())
 
 
 class Terminal(io.StringIO):
@@ -27,7 +31,7 @@ def test_plain_lines_come_at_phase_changes_and_every_tenth_iteration(tmp_path: P
     out = io.StringIO()
     with progress(132, quiet=False, stream=out) as observer:
         for iteration in history:
-            observer(iteration)
+            observer(VAE, iteration)
     lines = out.getvalue().splitlines()
     assert lines[0].split() == ["phase", "iteration", "-2LL", "elapsed", "left"]
     wanted = [
@@ -45,12 +49,12 @@ def test_a_live_line_ends_with_the_last_iteration(tmp_path: Path) -> None:
     out = Terminal()
     with progress(132, quiet=False, stream=out) as observer:
         for iteration in history:
-            observer(iteration)
+            observer(VAE, iteration)
     assert history[-1].phase in out.getvalue()
 
 
 def test_quiet_writes_nothing(tmp_path: Path) -> None:
     out = io.StringIO()
     with progress(132, quiet=True, stream=out) as observer:
-        observer(theophylline_fit(tmp_path).history[0])
+        observer(VAE, theophylline_fit(tmp_path).history[0])
     assert out.getvalue() == ""

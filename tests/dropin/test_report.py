@@ -50,7 +50,7 @@ def test_durations(seconds: float, shown: str) -> None:
 def test_plain_report_holds_the_figures_of_the_fit(tmp_path: Path) -> None:
     fit = theophylline_fit(tmp_path)
     out = io.StringIO()
-    show_report(fit, [tmp_path / "b.lst", tmp_path / "a.ext"], out)
+    show_report([fit], [tmp_path / "b.lst", tmp_path / "a.ext"], out)
     said = out.getvalue()
     assert "converged: Parameters and objective were stable" in said
     assert "12 subjects" in said and "seed 42" in said
@@ -71,7 +71,7 @@ def test_plain_report_holds_the_figures_of_the_fit(tmp_path: Path) -> None:
 def test_relative_standard_errors(tmp_path: Path) -> None:
     fit = theophylline_fit(tmp_path)
     assert fit.uncertainty is not None
-    (table,) = [s for s in sections(fit, []) if s.title == "Parameters"]
+    (table,) = [s for s in sections([fit], []) if s.title == "Parameters"]
     column = table.header.index("RSE %")
     expected = 100 * fit.uncertainty.se[0] / abs(fit.estimate.theta[0])
     assert float(table.rows[0][column]) == pytest.approx(expected, rel=5e-3)  # three digits shown
@@ -79,7 +79,7 @@ def test_relative_standard_errors(tmp_path: Path) -> None:
 
 def test_fixed_parameters_and_effects(tmp_path: Path) -> None:
     fit = selection_fit(tmp_path)
-    parts = {s.title.split(" (")[0]: s for s in sections(fit, [])}
+    parts = {s.title.split(" (")[0]: s for s in sections([fit], [])}
     rows = {row[0]: row for row in parts["Parameters"].rows}
     assert "fixed" in rows["THETA4"]
     # correlation of a block: 0.0052 / sqrt(0.021 * 0.011)
@@ -95,7 +95,7 @@ def test_a_run_that_did_not_converge_says_what_to_try(tmp_path: Path) -> None:
     notice = Notice("this step (FOCEI) was not run")
     fit = replace(fit, status=status, model=fit.model.replace(notices=(notice,)), uncertainty=None)
     out = io.StringIO()
-    show_report(fit, [], out)
+    show_report([fit], [], out)
     said = out.getvalue()
     assert "not converged: The objective still drifted." in said
     assert "what to try: Run longer." in said and notice.message in said
@@ -104,10 +104,10 @@ def test_a_run_that_did_not_converge_says_what_to_try(tmp_path: Path) -> None:
 def test_a_terminal_shows_the_same_cells(tmp_path: Path) -> None:
     fit = selection_fit(tmp_path)
     plain, rich = io.StringIO(), Terminal()
-    show_report(fit, [], plain)
-    show_report(fit, [], rich)
+    show_report([fit], [], plain)
+    show_report([fit], [], rich)
     bare = re.sub(r"\x1b\[[0-9;]*m", "", rich.getvalue())
-    for part in sections(fit, []):
+    for part in sections([fit], []):
         if part.title == "Parameters":
             for row in part.rows:
                 assert row[0] in bare and row[2] in bare

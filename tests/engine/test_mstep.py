@@ -17,7 +17,7 @@ from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.ir.model import Model
 from elbomix.engine.methods.mstep import EffectPenalty, Moments, MuRegression, ResidualModel, update_omega
 from elbomix.engine.objective.joint import Joint, log_likelihood
-from elbomix.engine.parameterisation import Parameterisation
+from elbomix.engine.tensor_parameterisation import TensorParameterisation
 
 Array = NDArray[np.float64]
 N = 25
@@ -272,7 +272,7 @@ def test_residual_models(name: str, tmp_path: Path) -> None:
         terms = (y - f - shift) ** 2 / variance + np.log(2 * np.pi * variance)
         return float((share * terms.sum(-1)).sum())
 
-    parameterisation = Parameterisation(model)
+    parameterisation = TensorParameterisation(model)
     residual = ResidualModel(joint, parameterisation)
     structure = joint.decoder.structure(torch.from_numpy(start.theta), torch.from_numpy(eta))
     weights = torch.from_numpy(share)
@@ -289,7 +289,7 @@ def test_residual_models(name: str, tmp_path: Path) -> None:
     def objective(part: Array) -> float:
         moved = free.copy()
         moved[residual.positions] = part
-        return by_hand(parameterisation.estimate(moved))
+        return by_hand(parameterisation.natural(moved))
 
     best = minimize(objective, free[residual.positions], method="BFGS", options={"gtol": 1e-6})
     newton = residual.newton(start, expected, steps=25)
@@ -322,7 +322,7 @@ def test_newton_never_goes_up(tmp_path: Path) -> None:
             ).sum()
         )
 
-    residual, current = ResidualModel(joint, Parameterisation(joint.model)), start
+    residual, current = ResidualModel(joint, TensorParameterisation(joint.model)), start
     for _ in range(12):
         current = residual.newton(current, expected, steps=1)
         parts = [torch.from_numpy(a) for a in (current.theta, current.omega, current.sigma)]

@@ -26,7 +26,7 @@ from elbomix.engine.objective.sampling import (
     log_weights,
     weighted_moments,
 )
-from elbomix.engine.parameterisation import Parameterisation
+from elbomix.engine.tensor_parameterisation import TensorParameterisation
 
 Array = NDArray[np.float64]
 N = 12
@@ -197,7 +197,7 @@ def bolus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def likelihood(joint: Joint, draws: int) -> tuple[MarginalLikelihood, Array]:
     estimate = initial(joint.model)
-    parameterisation = Parameterisation(joint.model)
+    parameterisation = TensorParameterisation(joint.model)
     _, sample = propose(
         joint,
         estimate,
@@ -230,7 +230,7 @@ def test_draws_serve_the_estimates_around_them(bolus: Joint) -> None:
     parameterisation = function.parameterisation
     moved = at.copy()
     moved[: len(parameterisation.free_thetas)] += [0.15, -0.05, 0.2]  # a typical posterior SD and more
-    estimate = parameterisation.estimate(moved)
+    estimate = parameterisation.natural(moved)
     parameters = tensors(estimate)
     start = torch.zeros(N, bolus.n_active, dtype=torch.float64)
     _, sample = propose(bolus, estimate, start, 4096, seed=6, name="fresh", keep=True)

@@ -81,10 +81,10 @@ class Run:
             heads = [i for i, line in enumerate(lines) if "SUBJECT_NO" in line]
             if not heads:
                 continue
-            names = lines[heads[-1]].split()
+            names = _fields(lines[heads[-1]])
             wanted = [i for i, name in enumerate(names) if name.startswith("ETA(")]
             if wanted:
-                rows = [line.split() for line in lines[heads[-1] + 1 :]]
+                rows = [_fields(line) for line in lines[heads[-1] + 1 :]]
                 return np.array([[float(row[i]) for i in wanted] for row in rows if len(row) == len(names)])
         return None
 
@@ -122,6 +122,10 @@ def read_table(path: Path) -> Table:
         if name not in texts:
             texts[name] = [row[i] for row in rows]
     return Table(path.name, {k: np.array(v, dtype=float) for k, v in texts.items()}, texts)
+
+
+def _fields(line: str) -> list[str]:
+    return re.split(r"[,\s]+(?![^(]*\))", line.strip().rstrip(","))  # not within ETC(2,1)
 
 
 def _half_unit(text: str) -> float:

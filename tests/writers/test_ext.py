@@ -19,7 +19,6 @@ import pytest
 from support.fits import selection_fit, theophylline_fit
 
 from elbomix.compat.nonmem.ext import ExtStream, sd_and_correlation_errors, sd_and_correlations, write_ext
-from elbomix.compat.nonmem.titles import method_title
 from elbomix.engine.estimate import Estimate
 from elbomix.engine.fit import Fit, Status
 
@@ -29,7 +28,7 @@ def read_rows(path: Path) -> pd.DataFrame:
 
 
 def test_first_line_and_labels(tmp_path: Path) -> None:
-    write_ext(theophylline_fit(tmp_path), tmp_path / "r.ext")
+    write_ext([theophylline_fit(tmp_path)], tmp_path / "r.ext")
     first, second, *rows = (tmp_path / "r.ext").read_text().splitlines()
     assert first.startswith("TABLE NO.     1: Variational Autoencoder")
     assert "Importance Sampling" in first  # the words by which xpose finds a method
@@ -46,7 +45,7 @@ def test_first_line_and_labels(tmp_path: Path) -> None:
 
 def test_final_rows_are_the_ones_readers_want(tmp_path: Path) -> None:
     fit = theophylline_fit(tmp_path)
-    write_ext(fit, tmp_path / "r.ext")
+    write_ext([fit], tmp_path / "r.ext")
     rows = read_rows(tmp_path / "r.ext")
     special = [i for i in rows.index if i <= -1000000000]
     assert special == [-1000000000 - k for k in range(8)]
@@ -61,7 +60,7 @@ def test_final_rows_are_the_ones_readers_want(tmp_path: Path) -> None:
 
 def test_iterations_are_numbered_like_a_stochastic_method(tmp_path: Path) -> None:
     fit = theophylline_fit(tmp_path)
-    write_ext(fit, tmp_path / "r.ext")
+    write_ext([fit], tmp_path / "r.ext")
     rows = read_rows(tmp_path / "r.ext")
     numbers = [i for i in rows.index if i > -1000000000]
     assert numbers == list(range(-9, 33))
@@ -73,7 +72,7 @@ def test_iterations_are_numbered_like_a_stochastic_method(tmp_path: Path) -> Non
 
 def test_thetas_of_effects_left_out_are_dropped(tmp_path: Path) -> None:
     fit = selection_fit(tmp_path)
-    write_ext(fit, tmp_path / "r.ext")
+    write_ext([fit], tmp_path / "r.ext")
     rows = read_rows(tmp_path / "r.ext")
     thetas = [c for c in rows.columns if c.startswith("THETA")]
     assert thetas == [f"THETA{k}" for k in range(1, 7)]
@@ -86,15 +85,15 @@ def test_thetas_of_effects_left_out_are_dropped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("code", "number"), [("converged", 0), ("not_converged", 1), ("evaluated", 2)])
 def test_termination_row(tmp_path: Path, code: Any, number: float) -> None:
     fit = replace(theophylline_fit(tmp_path), status=Status(code, "."))
-    write_ext(fit, tmp_path / "r.ext")
+    write_ext([fit], tmp_path / "r.ext")
     assert read_rows(tmp_path / "r.ext").loc[-1000000007].iloc[0] == number
 
 
 def test_optional_rows_are_absent_when_not_asked(tmp_path: Path) -> None:
     fit = theophylline_fit(tmp_path)
-    write_ext(replace(fit, model=fit.model.replace(covariance=None)), tmp_path / "a.ext")
+    write_ext([replace(fit, model=fit.model.replace(covariance=None))], tmp_path / "a.ext")
     assert not {-1000000002, -1000000003} & set(read_rows(tmp_path / "a.ext").index)
-    write_ext(replace(fit, uncertainty=None), tmp_path / "b.ext")
+    write_ext([replace(fit, uncertainty=None)], tmp_path / "b.ext")
     assert not {-1000000001, -1000000005} & set(read_rows(tmp_path / "b.ext").index)
 
 
@@ -120,16 +119,16 @@ def test_errors_of_sd_and_correlation_against_differences() -> None:
 
 
 def stream(fit: Fit, path: Path, count: int) -> None:
-    with ExtStream(path, fit.base_model, method_title("vae"), burn_in=10) as observer:
+    with ExtStream(path, fit.base_model, burn_in=10) as observer:
         for iteration in fit.history[:count]:
-            observer(iteration)
+            observer(1, "vae", False, iteration)
 
 
 def test_stream_has_every_row_at_once(tmp_path: Path) -> None:
     fit = selection_fit(tmp_path)
-    observer = ExtStream(tmp_path / "r.ext", fit.base_model, method_title("vae"))
+    observer = ExtStream(tmp_path / "r.ext", fit.base_model)
     for k, iteration in enumerate(fit.history, start=1):
-        observer(iteration)
+        observer(1, "vae", False, iteration)
         assert len(read_rows(tmp_path / "r.ext")) == k  # still open
     observer.close()
     rows = read_rows(tmp_path / "r.ext")
@@ -155,12 +154,11 @@ def test_killed_run_reads_as_interrupted(tmp_path: Path) -> None:
         from pathlib import Path
         from support.fits import theophylline_fit
         from elbomix.compat.nonmem.ext import ExtStream
-        from elbomix.compat.nonmem.titles import method_title
         folder = Path(sys.argv[1])
         fit = theophylline_fit(folder)
-        observer = ExtStream(folder / "run001.ext", fit.base_model, method_title("vae"), burn_in=10)
+        observer = ExtStream(folder / "run001.ext", fit.base_model, burn_in=10)
         for iteration in fit.history[:25]:
-            observer(iteration)
+            observer(1, "vae", False, iteration)
         os.kill(os.getpid(), signal.SIGKILL)
         """
     )

@@ -23,12 +23,12 @@ SHARED = Path(__file__).parents[2] / ".." / "shared" / "corpus" / "nonmem"
 
 def test_schema(tmp_path: Path) -> None:
     fit = selection_fit(tmp_path)
-    path = write_fit_json(fit, tmp_path / "fit.json")
+    path = write_fit_json([fit], tmp_path / "fit.json")
     content = json.loads(path.read_text())
     assert content["schema"] == 1
     step_keys = {
         "status", "message", "remedy", "method", "ofv", "minus_two_ll", "minus_two_elbo", "bicc",
-        "parameters", "selection", "seconds", "seed", "warnings",
+        "parameters", "selection", "seconds", "seed", "warnings", "ofv_se", "search", "convergence", "covariance",
     }  # fmt: skip
     extra = {"schema", "n_subjects", "n_observations", "steps", "versions", "sha256"}
     assert set(content) == step_keys | extra
@@ -53,7 +53,7 @@ def test_schema(tmp_path: Path) -> None:
 
 def test_parameters(tmp_path: Path) -> None:
     fit = selection_fit(tmp_path)
-    parameters = {p["name"]: p for p in fit_json(fit)["parameters"]}
+    parameters = {p["name"]: p for p in fit_json([fit])["parameters"]}
     assert list(parameters) == [
         *(f"THETA{k}" for k in range(1, 7)),
         "SIGMA(1,1)", "OMEGA(1,1)", "OMEGA(2,2)", "OMEGA(3,2)", "OMEGA(3,3)",
@@ -67,8 +67,9 @@ def test_without_likelihoods_and_selection(tmp_path: Path) -> None:
     fit = replace(
         theophylline_fit(tmp_path), importance=None, linearised=None, minus_two_elbo=None, uncertainty=None
     )
-    content = fit_json(fit)
-    assert content["minus_two_ll"] == {"importance_sampling": None, "linearised": None}
+    content = fit_json([fit])
+    assert content["minus_two_ll"].keys() == {"method", "importance_sampling", "linearised"}
+    assert content["minus_two_ll"]["importance_sampling"] is content["minus_two_ll"]["linearised"] is None
     assert content["selection"] is None
     assert {p["se"] for p in content["parameters"]} == {None}
 
@@ -81,8 +82,8 @@ def equal(a: Estimate, b: Estimate, tolerance: float) -> bool:
 def test_estimates_come_back(tmp_path: Path, build: object) -> None:
     assert callable(build)
     fit: Fit = build(tmp_path)
-    write_fit_json(fit, tmp_path / "fit.json")
-    write_ext(fit, tmp_path / "run001.ext")
+    write_fit_json([fit], tmp_path / "fit.json")
+    write_ext([fit], tmp_path / "run001.ext")
     assert equal(read_estimates(tmp_path / "fit.json", fit.model), fit.estimate, 0.0)
     # s1PE12.5 keeps six digits
     assert equal(read_estimates(tmp_path / "run001.ext", fit.model), fit.estimate, 5e-6)

@@ -28,7 +28,7 @@ SHARED = Path(__file__).parents[2] / ".." / "shared" / "corpus" / "nonmem"
 @pytest.fixture
 def fit(tmp_path: Path) -> Fit:
     fit = selection_fit(tmp_path)
-    write_nonmem(fit, tmp_path, "run001", NOW, NOW)
+    write_nonmem([fit], tmp_path, "run001", NOW, NOW)
     return fit
 
 
@@ -111,7 +111,7 @@ def test_singular_covariance_has_no_inverse_file(tmp_path: Path) -> None:
     covariance[:2, :2] = 1.0
     covariance[:2, 2:] = covariance[2:, :2] = 0.0
     fit = replace(fit, uncertainty=replace(fit.uncertainty, covariance=covariance))
-    write_nonmem(fit, tmp_path, "run001", NOW, NOW)
+    write_nonmem([fit], tmp_path, "run001", NOW, NOW)
     assert (tmp_path / "run001.cov").exists()
     assert not (tmp_path / "run001.coi").exists()
 
@@ -121,7 +121,7 @@ def test_subject_without_observations_has_zeros(tmp_path: Path) -> None:
     data: DataSet = fit.data
     hidden = {**data.event, "MDV": np.where(data.subject == 2, 1.0, data.event["MDV"])}
     fit = replace(fit, data=replace(data, event=hidden))
-    write_nonmem(fit, tmp_path, "run001", NOW, NOW)
+    write_nonmem([fit], tmp_path, "run001", NOW, NOW)
     row = (tmp_path / "run001.phi").read_text().splitlines()[4].split()
     assert row[:2] == ["3", "103"]
     assert {float(v) for v in row[2:]} == {0.0}
@@ -260,7 +260,7 @@ def test_block_form_names_repeated_blocks(tmp_path: Path) -> None:
         CovarianceBlock(2, 1, (0.02,)),
         CovarianceBlock(3, 1, (0.02,), same_as=1),
     )
-    write_nonmem(replace(fit, model=fit.model.replace(omega=blocks)), tmp_path, "run001", NOW, NOW)
+    write_nonmem([replace(fit, model=fit.model.replace(omega=blocks))], tmp_path, "run001", NOW, NOW)
     text = (tmp_path / "run001.lst").read_text()
     assert "0OMEGA HAS BLOCK FORM:\n  1\n  0  2\n  0  0  2\n" in text
     assert re.search(r"^        1 {83}YES$", text, re.M)
@@ -272,7 +272,7 @@ def test_block_form_names_repeated_blocks(tmp_path: Path) -> None:
 
 def test_echoed_control_stream_can_be_given(tmp_path: Path) -> None:
     fit = theophylline_fit(tmp_path)
-    write_nonmem(fit, tmp_path, "run001", NOW, NOW, control_stream="$PROBLEM another\n")
+    write_nonmem([fit], tmp_path, "run001", NOW, NOW, control_stream="$PROBLEM another\n")
     assert (tmp_path / "run001.lst").read_text().splitlines()[1] == "$PROBLEM another"
 
 
@@ -284,7 +284,16 @@ def test_dates_are_in_the_c_locale() -> None:
 def test_model_without_random_effects_has_no_files_of_individuals(tmp_path: Path) -> None:
     fit = theophylline_fit(tmp_path)
     none = np.zeros((0, 0))
-    few = replace(fit.shrinkage, **{n: none[0:0].ravel() for n in ("eta_sd", "eta_var", "ebv_sd", "ebv_var")})
+    few = replace(
+        fit.shrinkage,
+        eta_sd=none.ravel(),
+        eta_var=none.ravel(),
+        ebv_sd=none.ravel(),
+        ebv_var=none.ravel(),
+        etabar=none.ravel(),
+        etabar_se=none.ravel(),
+        etabar_p=none.ravel(),
+    )
     fit = replace(
         fit,
         model=fit.model.replace(omega=(), tables=()),
@@ -293,7 +302,7 @@ def test_model_without_random_effects_has_no_files_of_individuals(tmp_path: Path
         history=(),
         shrinkage=few,
     )
-    written = write_nonmem(fit, tmp_path, "run001", NOW, NOW)
+    written = write_nonmem([fit], tmp_path, "run001", NOW, NOW)
     assert [p.suffix for p in written] == [".ext", ".lst"]
     text = (tmp_path / "run001.lst").read_text()
     assert "ETABAR" not in text

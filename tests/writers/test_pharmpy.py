@@ -32,7 +32,7 @@ def read(folder: Path) -> Any:
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Fit, Any]:
     build: Callable[[Path], Fit] = request.param
     fit = build(tmp_path)
-    write_nonmem(fit, tmp_path, "run001", STARTED, ENDED)
+    write_nonmem([fit], tmp_path, "run001", STARTED, ENDED)
     return fit, read(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_iterations_end_at_the_final_objective(run: tuple[Fit, Any]) -> None:
 
 def test_selection_is_in_the_report(tmp_path: Path) -> None:
     fit = selection_fit(tmp_path)
-    write_nonmem(fit, tmp_path, "run001", STARTED, ENDED)
+    write_nonmem([fit], tmp_path, "run001", STARTED, ENDED)
     text = (tmp_path / "run001.lst").read_text()
     lines = {line.split()[0]: line.split() for line in text.splitlines() if "~" in line}
     assert lines["KA~WT"][2:4] == ["YES", "TH"]
@@ -131,7 +131,7 @@ def test_selection_is_in_the_report(tmp_path: Path) -> None:
 def test_without_standard_errors(tmp_path: Path) -> None:
     fit = replace(theophylline_fit(tmp_path), uncertainty=None)
     (tmp_path / "run001.cov").write_text("of an earlier run")
-    written = write_nonmem(fit, tmp_path, "run001", STARTED, ENDED)
+    written = write_nonmem([fit], tmp_path, "run001", STARTED, ENDED)
     assert not {".cov", ".cor", ".coi"} & {p.suffix for p in written}
     assert not (tmp_path / "run001.cov").exists()
     results = read(tmp_path)
@@ -145,7 +145,7 @@ def test_not_converged_is_no_success(tmp_path: Path) -> None:
     fit = replace(
         fit, status=Status("not_converged", "The limit of 500 iterations was reached.", "Allow more.")
     )
-    write_nonmem(fit, tmp_path, "run001", STARTED, ENDED)
+    write_nonmem([fit], tmp_path, "run001", STARTED, ENDED)
     results = read(tmp_path)
     assert not results.minimization_successful
     assert results.ofv == pytest.approx(fit.ofv)
@@ -155,7 +155,7 @@ def test_evaluation(tmp_path: Path) -> None:
     fit = replace(
         theophylline_fit(tmp_path), history=(), status=Status("evaluated", "No parameter was moved.")
     )
-    write_nonmem(fit, tmp_path, "run001", STARTED, ENDED)
+    write_nonmem([fit], tmp_path, "run001", STARTED, ENDED)
     results = read(tmp_path)
     assert results.ofv == pytest.approx(fit.ofv)
     assert results.minimization_successful
@@ -168,7 +168,7 @@ def test_failed_run_is_reported_as_failed(tmp_path: Path) -> None:
         ofv=float("nan"),
         status=Status("failed", "The objective became infinite.", "Check the initial estimates."),
     )
-    written = write_nonmem(fit, tmp_path, "run001", STARTED, ENDED)
+    written = write_nonmem([fit], tmp_path, "run001", STARTED, ENDED)
     assert {p.suffix for p in written} == {".ext", ".lst"} | (
         {".cov", ".cor", ".coi"} & {p.suffix for p in written}
     )

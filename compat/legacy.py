@@ -1,0 +1,185 @@
+"""The estimation steps of a control stream as steps of this engine: which run, with which settings.
+
+Each option word of a step does one of four things: it becomes a setting (:mod:`.legacy_settings`); it is
+one of another method, which its own program too ignores there; it asks for something that needs no asking
+here, which a notice says; or it asks for something that is not done, which is an error at its step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ..engine.ir.model import Model, Notice
+from ..engine.ir.span import Span
+from ..engine.ir.task import EstimationTask, Method
+from ..parsers.problem import Problem, ProblemError
+from .legacy_settings import Words, covariance_settings, step_settings
+from .legacy_words import (
+    NEEDLESS,
+    NEEDLESS_COVARIANCE,
+    NEEDLESS_SAMPLING,
+    OFF,
+    REFUSED,
+    WITHOUT_STEP,
+)
+
+if TYPE_CHECKING:
+    from ..engine.decoder.compile import Solver
+    from ..engine.steps import PlannedStep
+
+AS_WRITTEN = "as-written"
+VAE_SEED = 1
+METHODS: tuple[Method, ...] = (
+    *("fo", "foi", "foce", "focei", "laplace", "laplacei"),
+    *("its", "imp", "impmap", "saem", "agq", "vae"),
+)
+CLASSICAL: frozenset[Method] = frozenset(METHODS) - {"vae"}
+EXPECTATION: frozenset[Method] = frozenset({"its", "imp", "impmap", "saem"})
+_TRY_VAE = "--method vae estimates the same model by the variational autoencoder"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the caller chose: random seed (None: that of each step), and the VAE's own settings."""
+
+    seed: int | None
+    threads: int
+    hidden: int
+    solver: Solver
+    evaluate: bool
+
+
+def plan(model: Model, method: str, choices: Choices) -> tuple[Model, tuple[PlannedStep, ...]]:
+    """Return ``model`` with notices of what does not run as written, and the steps to run.
+
+    ``method`` is the name of a method, or ``"as-written"`` for all steps of the control stream.
+
+    Raises
+    ------
+    ProblemError
+        Where a step is not available, or a word of it asks for what is not done.
+    """
+    if method == AS_WRITTEN:
+        tasks: list[tuple[Method, EstimationTask | None]] = [(t.method, t) for t in model.estimations]
+        if not tasks:
+            raise ProblemError([Problem("there is no estimation step to run as written", None, _TRY_VAE)])
+        notices: list[Notice] = []
+    else:
+        tasks, notices = _one_step(model, method)
+    problems: list[Problem] = []
+    steps: list[PlannedStep] = []
+    for number, (own, task) in enumerate(tasks, start=1):
+        if own in WITHOUT_STEP:
+            span = None if task is None else task.span
+            problems.append(Problem(f"{WITHOUT_STEP[own]} is not available", span, _TRY_VAE))
+            continue
+        words = Words(own, task)
+        is_last = number == len(tasks)
+        steps.append(_step(model, number, words, choices, is_last, problems))
+        notices += _remarks(own, task, problems)
+    if any(step.covariance is not None for step in steps):
+        notices += _covariance_remarks(model)
+    if problems:
+        raise ProblemError(problems, {model.path: model.source})
+    return model.replace(notices=(*model.notices, *notices)), tuple(steps)
+
+
+def _one_step(model: Model, method: str) -> tuple[list[tuple[Method, EstimationTask | None]], list[Notice]]:
+    """Return the single step of ``method``, with the options of the stream's own step of it."""
+    own = next((known for known in METHODS if known == method), None)
+    if own is None:
+        hint = f"available: {', '.join(METHODS)}, {AS_WRITTEN}"
+        raise ProblemError([Problem(f"unknown method {method!r}", None, hint)])
+    same = [task for task in model.estimations if task.method == own]
+    chosen = same[-1] if same else None
+    notices = [
+        Notice(
+            f"this step ({task.method.upper()}) was not run: the method asked for is {own.upper()}", task.span
+        )
+        for task in model.estimations
+        if task is not chosen
+    ]
+    return [(own, chosen)], notices
+
+
+def _step(
+    model: Model, number: int, words: Words, choices: Choices, is_last: bool, problems: list[Problem]
+) -> PlannedStep:
+    from ..engine.steps import PlannedStep
+
+    method = words.method
+    evaluate_only = choices.evaluate or words.evaluate_only
+    if method == "vae":
+        from ..engine.methods.vae import VaeSettings
+
+        seed = VAE_SEED if choices.seed is None else choices.seed
+        own = VaeSettings(seed, choices.threads, choices.solver, choices.hidden)
+        return PlannedStep(number, method, own, evaluate_only, seed=seed)
+    covariance = None
+    wanted = model.covariance
+    if wanted is not None and (is_last or method in EXPECTATION) and not words.is_on("NOCOV"):
+        if method in EXPECTATION or "NOFCOV" not in dict(wanted.options):
+            covariance = covariance_settings(wanted, problems)
+    seed = words.seed(choices.seed)
+    settings = step_settings(words, evaluate_only, seed, covariance is not None)
+    final = words.whole("FNLETA", 1)
+    etas: dict[int, Literal["modes", "means", "modes everywhere"]] = {
+        0: "means",
+        1: "modes",
+        3: "modes everywhere",
+    }
+    if final not in etas:
+        words.problems.append(Problem(f"FNLETA={final} is not available", words.span, "FNLETA=0, 1 or 3"))
+    problems += words.problems
+    return PlannedStep(
+        number,
+        method,
+        settings,
+        evaluate_only,
+        covariance,
+        with_prior=not words.is_on("NOPRIOR"),
+        table_etas=etas.get(final, "modes"),
+        influential_etas=words.is_on("ETASTYPE"),
+        print_interval=words.whole("PRINT", 1 if words.task is None else 9999) or 9999,
+        seed=seed,
+    )
+
+
+def _remarks(method: Method, task: EstimationTask | None, problems: list[Problem]) -> list[Notice]:
+    """Return what is to be said of words that change nothing, and note those that are refused."""
+    if task is None:
+        return []
+    if method == "vae":
+        return [
+            Notice(f"the option {name} has no effect on the method VAE", task.span)
+            for name, _ in task.options
+            if name != "METHOD"
+        ]
+    options = dict(task.options)
+    for name, what in REFUSED.items():
+        if name in options and options[name] not in OFF:
+            hint = "leave the word out, or choose another method with --method"
+            problems.append(Problem(f"{what} is not available", task.span, hint))
+    if options.get("METHOD") == "HYBRID":
+        problems.append(Problem("METHOD=HYBRID is not available", task.span, "METHOD=1 is FOCE"))
+    needless = {**NEEDLESS, **NEEDLESS_SAMPLING} if method in EXPECTATION else NEEDLESS
+    return _grouped(options, needless, task.span)
+
+
+def _covariance_remarks(model: Model) -> list[Notice]:
+    task = model.covariance
+    return [] if task is None else _grouped(dict(task.options), NEEDLESS_COVARIANCE, task.span)
+
+
+def _grouped(options: Mapping[str, str], needless: Mapping[str, str], span: Span | None) -> list[Notice]:
+    """Return one notice for all words of ``options`` that have no effect for the same reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name in options:
+        if name in needless:
+            by_reason.setdefault(needless[name], []).append(name)
+    return [
+        Notice(f"without effect here: {', '.join(names)} ({reason})", span)
+        for reason, names in by_reason.items()
+    ]

@@ -1,0 +1,224 @@
+"""Option words of one estimation or covariance step, read as settings of a method."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ..engine.ir.span import Span
+from ..engine.ir.task import CovarianceTask, EstimationTask, Method
+from ..parsers.problem import Problem
+
+if TYPE_CHECKING:
+    from ..engine.covariance_step import CovarianceSettings
+    from ..engine.methods.trend import TrendTest
+    from ..engine.steps import Settings
+
+GRADIENT: frozenset[Method] = frozenset({"fo", "foi", "foce", "focei", "laplace", "laplacei", "agq"})
+SEED = 11456  # of the legacy engine's random numbers where a step names none
+
+
+class Words:
+    """The option words of one step; problems found in reading them are collected.
+
+    ``task`` is None where the step is not one of the control stream: then every word has its default.
+    """
+
+    def __init__(self, method: Method, task: EstimationTask | None) -> None:
+        self.method, self.task = method, task
+        self.span: Span | None = None if task is None else task.span
+        self.options = {} if task is None else dict(task.options)
+        self.evaluate_only = task is not None and task.evaluate_only
+        self.problems: list[Problem] = []
+        # a step that is not one of the stream takes the settings that the legacy engine holds for the best
+        self.auto = task is None or self.is_on("AUTO")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.options
+
+    def number(self, name: str, default: float) -> float:
+        """Return the value of a word that takes a number."""
+        text = self.options.get(name, "")
+        if not text:
+            return default
+        try:
+            return float(text.upper().replace("D", "E"))
+        except ValueError:
+            self.problems.append(Problem(f"{name}={text}: a number is needed", self.span))
+            return default
+
+    def whole(self, name: str, default: int) -> int:
+        """Return the value of a word that takes a whole number."""
+        value = self.number(name, default)
+        if value != int(value):
+            text = self.options[name]
+            self.problems.append(Problem(f"{name}={text}: a whole number is needed", self.span))
+            return default
+        return int(value)
+
+    def is_on(self, name: str) -> bool:
+        """Return whether a switch is there and not set to 0."""
+        return name in self.options and self.options[name].upper() not in ("0", "OFF")
+
+    def seed(self, chosen: int | None) -> int:
+        """Return the seed: the caller's, that of the step, the legacy default."""
+        return self.whole("SEED", SEED) if chosen is None else chosen
+
+
+def step_settings(words: Words, evaluate_only: bool, seed: int, information: bool) -> Settings:
+    """Return the settings of the method of ``words``.
+
+    ``information``: whether the methods that sample make an information matrix for the covariance step.
+    """
+    if words.method in GRADIENT:
+        return _gradient_settings(words, evaluate_only, seed)
+    if words.method == "its":
+        return _two_stage_settings(words, evaluate_only, seed)
+    if words.method == "saem":
+        return _saem_settings(words, evaluate_only, seed, information)
+    return _importance_settings(words, evaluate_only, seed, information)
+
+
+def _gradient_settings(words: Words, evaluate_only: bool, seed: int) -> Settings:
+    from ..engine.methods.conditional import ConditionalSettings
+
+    limit = words.whole("MAXEVALS", -1)
+    return ConditionalSettings(
+        significant_digits=words.number("SIGDIGITS", 3.0),
+        max_evaluations=0 if evaluate_only else (None if limit < 0 else limit),
+        posthoc=words.task is None or words.method not in ("fo", "foi") or "POSTHOC" in words,
+        draws=max(words.whole("MCETA", 0) - 1, 0),
+        seed=seed,
+    )
+
+
+def _two_stage_settings(words: Words, evaluate_only: bool, seed: int) -> Settings:
+    from ..engine.methods.its import TwoStageSettings
+
+    return TwoStageSettings(
+        iterations=0 if evaluate_only else words.whole("NITER", 500 if words.auto else 50),
+        objective="laplacei" if "LAPLACIAN" in words else "focei",
+        mode_starts=max(words.whole("MCETA", 0) - 1, 0),
+        seed=seed,
+        not_mu=_not_mu(words),
+        test=_trend_test(words),
+        significant_digits=words.number("SIGDIGITS", 3.0),
+    )
+
+
+def _importance_settings(words: Words, evaluate_only: bool, seed: int, information: bool) -> Settings:
+    from ..engine.methods.importance_sampling import ImportanceSettings
+    from ..engine.methods.importance_step import ProposalSettings
+
+    auto = words.auto
+    iterations = words.whole("NITER", 500 if auto else 50)
+    always = words.method == "impmap"
+    return ImportanceSettings(
+        iterations=iterations,
+        draws=words.whole("ISAMPLE", 300),
+        most_draws=words.whole("ISAMPEND", 10000),
+        objective_sd=words.number("STDOBJ", 1.0 if auto else 0.0),
+        evaluate_only=evaluate_only,
+        mode_iterations=iterations + 1 if always else words.whole("MAPITER", 1),
+        mode_interval=words.whole("MAPINTER", 0),
+        mode_starts=max(words.whole("MCETA", 0) - 1, 0),
+        proposal=ProposalSettings(
+            acceptance=words.number("IACCEPT", 0.0 if auto else 0.4),
+            tail_acceptance=words.number("IACCEPTL", 0.0),
+            scale_min=words.number("ISCALE_MIN", 0.1),
+            scale_max=words.number("ISCALE_MAX", 10.0),
+            df=words.whole("DF", 0),
+            from_prior=words.options.get("METHOD") == "DIRECT",
+            points="sobol" if "S" in words.options.get("RANMETHOD", "").upper() else "random",
+            seed=seed,
+        ),
+        not_mu=_not_mu(words),
+        test=_trend_test(words),
+        information=information,
+    )
+
+
+def _saem_settings(words: Words, evaluate_only: bool, seed: int, information: bool) -> Settings:
+    from ..engine.inner.metropolis import Kernels
+    from ..engine.methods.saem import Annealed, SaemSettings
+
+    annealed: dict[int, Annealed] = {0: "none", 1: "omega", 2: "sigma", 3: "both"}
+    iterations = 500 if words.task is None else 1000
+    return SaemSettings(
+        burn_in=words.whole("NBURN", 4000 if words.auto else 2000),
+        iterations=words.whole("NITER", iterations),
+        chains=words.whole("ISAMPLE", 2),
+        kernels=Kernels(
+            population=words.whole("ISAMPLE_M1", 2),
+            learned=words.whole("ISAMPLE_M1B", 2),
+            joint=words.whole("ISAMPLE_M2", 2),
+            single=words.whole("ISAMPLE_M3", 2),
+            acceptance=words.number("IACCEPT", 0.4),
+            least_scale=words.number("ISCALE_MIN", 1e-6),
+            largest_scale=words.number("ISCALE_MAX", 1e6),
+        ),
+        annealed=annealed[words.whole("CONSTRAIN", 1) % 4],
+        test=_trend_test(words),
+        evaluate_only=evaluate_only,
+        information=information,
+        seed=seed,
+    )
+
+
+def _trend_test(words: Words) -> TrendTest:
+    from ..engine.methods.trend import Tested, TrendTest
+
+    kinds: dict[int, Tested] = {0: "none", 1: "thetas_sigmas", 2: "variances", 3: "all"}
+    kind = words.whole("CTYPE", 3 if words.auto else 0)
+    if kind not in kinds:
+        words.problems.append(Problem(f"CTYPE={kind}: 0, 1, 2 or 3 is needed", words.span))
+    interval = 0 if words.method == "saem" else 1
+    if not words.auto:
+        interval = words.whole("PRINT", 1)
+    return TrendTest(
+        kinds.get(kind, "none"),
+        words.whole("CINTERVAL", interval),
+        words.whole("CITER", 10),
+        words.number("CALPHA", 0.05),
+    )
+
+
+def _not_mu(words: Words) -> frozenset[int]:
+    """Return the thetas (from 0) that MUM says are not to be mu-referenced: ``DDNN``, ``N(3,5-8):M(6)``."""
+    text = words.options.get("MUM", "").upper().replace(" ", "")
+    if not text:
+        return frozenset()
+    if "(" not in text:
+        return frozenset(k for k, letter in enumerate(text) if letter in "NX")
+    found: set[int] = set()
+    for part in text.split(":"):
+        match = re.fullmatch(r"([MNDX])\(([\d,-]+)\)", part)
+        if match is None:
+            words.problems.append(Problem(f"MUM={text} is not understood", words.span, "MUM=N(3,5-8)"))
+            return frozenset()
+        for numbers in match[2].split(","):
+            first, _, last = numbers.partition("-")
+            if match[1] in "NX":
+                found.update(range(int(first) - 1, int(last or first)))
+    return frozenset(found)
+
+
+def covariance_settings(task: CovarianceTask, problems: list[Problem]) -> CovarianceSettings:
+    """Return the settings of the covariance step."""
+    from ..engine.covariance_step import CovarianceSettings
+
+    options = dict(task.options)
+    matrix = options.get("MATRIX", "")
+    if matrix not in ("", "R", "S"):
+        problems.append(Problem(f"MATRIX={matrix}: R or S is needed", task.span))
+    if options.get("SIRSAMPLE", "-1") not in ("-1", "0"):
+        problems.append(
+            Problem(
+                "sampling importance resampling (SIRSAMPLE) is not available",
+                task.span,
+                "leave SIRSAMPLE out",
+            )
+        )
+    return CovarianceSettings(
+        "r" if matrix == "R" else "s" if matrix == "S" else "sandwich", "UNCONDITIONAL" in options
+    )

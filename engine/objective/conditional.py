@@ -1,0 +1,130 @@
+"""The conditional objectives: FOCE, FOCE with interaction, Laplace, Laplace with interaction.
+
+Contribution of subject i (Wang 2007, equations 13 to 17), at the conditional mode eta of its own::
+
+    O = D(eta) + eta' Omega^-1 eta + log|Omega| + log|H|
+
+D is -2 log p(y | eta); H is Omega^-1 plus the expected information (FOCE) or plus half the exact second
+derivative of D (Laplace). Without interaction the residual variance is that of eta = 0.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..estimate import Array, Estimate, Gradient
+from ..failure import ModelFailure
+from ..inner.mode import Modes, active_etas, find_modes, half_second_derivative, prior_precision
+from ..ir.task import Method
+from .conditional_gradient import component_gradient
+from .displacement import displacement_of
+from .evaluation import Evaluation, Objective, joined, joined_gradient
+from .first_order import FirstOrderObjective
+from .observations import ObservationLikelihood
+from .points import Points
+from .population import Population
+
+METHODS = ("foce", "focei", "laplace", "laplacei")
+
+
+class ConditionalObjective:
+    """The objective of METHOD=1 and its relatives, with exact gradients.
+
+    Parameters
+    ----------
+    method
+        ``"foce"``, ``"focei"``, ``"laplace"`` or ``"laplacei"``.
+    draws, seed
+        Random starts of the search for each mode, besides 0 and the modes given.
+    """
+
+    def __init__(self, population: Population, method: Method, draws: int = 0, seed: int = 0) -> None:
+        if method not in METHODS:
+            raise ModelFailure(f"{method} is not a conditional method")
+        self.population, self.method = population, method
+        self.interaction = method in ("focei", "laplacei")
+        self.second_order = method in ("laplace", "laplacei")
+        self.draws, self.seed = draws, seed
+        self.displacement = displacement_of(population.model)
+
+    def value(self, estimate: Estimate, start: Array | None = None) -> Evaluation:
+        """Return the objective at ``estimate``; ``start`` [component, id, eta] are modes nearby."""
+        found = [
+            self._component(likelihood, estimate, None if start is None else start[m])
+            for m, likelihood in enumerate(self.population.likelihoods)
+        ]
+        return joined(
+            self.population,
+            estimate,
+            np.stack([by_subject for by_subject, _ in found]),
+            np.stack([modes.eta for _, modes in found]),
+            np.stack([modes.information for _, modes in found]),
+            np.stack([modes.converged for _, modes in found]),
+        )
+
+    def gradient(self, evaluation: Evaluation) -> Gradient:
+        """Return the exact derivatives of each subject's contribution (Almquist et al. 2015).
+
+        An id axis stands before all others. Entries of fixed parameters are zero; elements of omega outside
+        its blocks carry no meaning.
+        """
+        parts = [
+            component_gradient(
+                Points(likelihood, evaluation.estimate, self.interaction),
+                evaluation.modes[m],
+                evaluation.precision[m],
+                self.second_order,
+                self.displacement,
+                lambda at, m=m, own=likelihood: self._component(own, at, evaluation.modes[m])[0],
+            )
+            for m, likelihood in enumerate(self.population.likelihoods)
+        ]
+        return joined_gradient(self.population, evaluation, parts)
+
+    def _component(
+        self, likelihood: ObservationLikelihood, estimate: Estimate, start: Array | None
+    ) -> tuple[Array, Modes]:
+        """Return the contributions [id] under one subpopulation and the modes."""
+        n, n_eta = likelihood.n_subjects, likelihood.n_etas
+        active = active_etas(estimate.omega)
+        prior = prior_precision(estimate.omega[np.ix_(active, active)])
+        if prior is None:
+            nothing = Modes(
+                np.zeros((n, n_eta)), np.full(n, np.inf), np.zeros((n, n_eta, n_eta)), np.zeros(n, dtype=bool)
+            )
+            return nothing.value, nothing
+        points = Points(likelihood, estimate, self.interaction)
+        modes = find_modes(
+            likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points
+        )
+        if not len(active):
+            return modes.value, modes
+        own = modes.information[:, active[:, None], active]
+        if self.second_order:
+            own = half_second_derivative(points, modes.eta, own, active, self.displacement.second, 4)
+            own = own + prior[0]
+            modes.information[:, active[:, None], active] = own
+        return modes.value + prior[1] + log_determinant(own), modes
+
+
+def log_determinant(matrices: Array) -> Array:
+    """Return log|H| of each matrix, infinite where it is not positive definite."""
+    finite = np.isfinite(matrices).all((-1, -2))
+    values = np.linalg.eigvalsh(np.where(finite[..., None, None], matrices, np.eye(matrices.shape[-1])))
+    sound = finite & (values[..., 0] > 0.0)
+    return np.where(sound, np.log(np.where(values > 0.0, values, 1.0)).sum(-1), np.inf)
+
+
+def objective_of(population: Population, method: Method, draws: int = 0, seed: int = 0) -> Objective:
+    """Return the deterministic objective of ``method``.
+
+    Raises
+    ------
+    ModelFailure
+        For a method that has none.
+    """
+    if method in METHODS:
+        return ConditionalObjective(population, method, draws, seed)
+    if method in ("fo", "foi"):
+        return FirstOrderObjective(population, method)
+    raise ModelFailure(f"{method} has no deterministic objective", hint="fo, foi, foce, focei, laplace, laplacei")

@@ -1,0 +1,149 @@
+"""Proposal densities of importance sampling: normal or t, around the posteriors of all subjects."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaincinv, gammaln, logsumexp, ndtri
+
+from ..estimate import Array
+from ..streams import stream, stream_seed
+
+Points = Literal["random", "sobol", "lattice"]
+# generating vector of a lattice sequence for up to 2^20 points (Cools, Kuo and Nuyens 2006)
+LATTICE = np.array([1, 182667, 469891, 498753, 110745, 446247, 250185, 118627, 245333, 283199])
+LOG_2PI = math.log(2.0 * math.pi)
+SCALES = np.array([1.0, 1.2, 1.5, 1.9, 2.4, 3.0])  # of the variance, that are tried for each subject
+HEAVY = (0, 10, 4)  # degrees of freedom likewise; 0: normal
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """One density for each subject, over the etas with variance (``active``).
+
+    Attributes
+    ----------
+    centre
+        [id, active].
+    covariance
+        [id, active, active] of the normal density before scaling.
+    scale
+        [id], times which the covariance is taken.
+    df
+        int64[id], degrees of freedom of the t distribution; 0: normal.
+    tail
+        Second scale, of every other draw, for long tails; None: one density.
+    """
+
+    centre: Array
+    covariance: Array
+    scale: Array
+    df: NDArray[np.int64]
+    tail: float | None = None
+
+    def draw(self, points: BasePoints) -> tuple[Array, Array]:
+        """Return draws [draw, id, active] and their log densities [draw, id]."""
+        root = np.linalg.cholesky(self.covariance)
+        width = np.broadcast_to(np.sqrt(self.scale), (len(points.normal), len(self.scale))).copy()
+        if self.tail is not None:
+            width[1::2] = math.sqrt(self.tail)
+        mixing = np.ones_like(width)
+        for df in np.unique(self.df[self.df > 0]):
+            chosen = self.df == df
+            mixing[:, chosen] = 2.0 * gammaincinv(0.5 * df, points.uniform[:, chosen]) / df
+        unit = points.normal * (width / np.sqrt(mixing))[..., None]
+        drawn = self.centre + np.einsum("ikl,dil->dik", root, unit)
+        return drawn, self.log_density(drawn)
+
+    def log_density(self, at: Array) -> Array:
+        """Return the log density [draw, id] at ``at`` [draw, id, active]."""
+        square, log_root = self._distance(at)
+        size = at.shape[-1]
+        own = _log_density(square, self.scale, self.df, size)
+        if self.tail is not None:
+            wide = _log_density(square, np.full_like(self.scale, self.tail), self.df, size)
+            own = np.logaddexp(own, wide) - math.log(2.0)
+        return np.asarray(own - log_root)
+
+    def best_shape(self, at: Array, log_joint: Array, share: Array, low: float, high: float) -> Proposal:
+        """Return this proposal with the scale and degrees of freedom of most use for each subject.
+
+        The expected effective share of draws from q is 1 over the posterior mean of joint / q: that is
+        estimated from draws ``at`` with log joint densities [draw, id] and normalised weights ``share``.
+        """
+        square, log_root = self._distance(at)
+        scales = np.unique(np.clip(SCALES, low, high))
+        tried = [(scale, df) for df in HEAVY for scale in scales]
+        with np.errstate(divide="ignore"):
+            log_share = np.log(share)
+        loss = []
+        for scale, df in tried:
+            own = _log_density(
+                square, np.full_like(self.scale, scale), np.full_like(self.df, df), at.shape[-1]
+            )
+            loss.append(logsumexp(log_share + log_joint - (own - log_root), axis=0))
+        best = np.argmin(np.array(loss), axis=0)
+        chosen = np.array(tried)[best]
+        return replace(self, scale=chosen[:, 0], df=chosen[:, 1].astype(np.int64))
+
+    def _distance(self, at: Array) -> tuple[Array, Array]:
+        """Return squared distances [draw, id] from the centre and half the log determinant [id]."""
+        root = np.linalg.cholesky(self.covariance)
+        white = np.einsum("ikl,dil->dik", np.linalg.inv(root), at - self.centre)
+        return (white**2).sum(-1), np.log(np.einsum("ikk->ik", root)).sum(-1)
+
+
+def _log_density(square: Array, scale: Array, df: NDArray[np.int64], size: int) -> Array:
+    """Return log densities, less half the log determinant of the covariance."""
+    volume = 0.5 * size * np.log(scale)
+    normal = -0.5 * (square / scale + size * LOG_2PI)
+    heavy = np.where(df > 0, df, 1)
+    half = 0.5 * (heavy + size)
+    constant = gammaln(half) - gammaln(0.5 * heavy) - 0.5 * size * np.log(heavy * math.pi)
+    student = constant - half * np.log1p(square / (scale * heavy))
+    return np.asarray(np.where(df > 0, student, normal) - volume)
+
+
+@dataclass(frozen=True, eq=False)
+class BasePoints:
+    """Standard normal points [draw, id, dim], and uniform ones [draw, id] that make them t."""
+
+    normal: Array
+    uniform: Array
+
+
+def base_points(
+    draws: int, subjects: int, dimensions: int, method: Points, seed: int, name: str
+) -> BasePoints:
+    """Return random points, or a net of quasi-random points rotated independently for each subject.
+
+    Rotation (Cranley and Patterson 1976) keeps the points of each subject even and the errors of different
+    subjects independent.
+    """
+    generator = stream(seed, name)
+    if method == "random":
+        normal = generator.standard_normal((draws, subjects, dimensions))
+        return BasePoints(normal, generator.random((draws, subjects)))
+    if method == "sobol" or dimensions >= len(LATTICE):
+        from scipy.stats.qmc import Sobol  # costs most of a second to import
+
+        net = Sobol(dimensions + 1, scramble=True, seed=stream_seed(seed, name + "/net") % 2**31)
+        base = net.random_base2(max(math.ceil(math.log2(max(draws, 1))), 0))[:draws]
+    else:
+        base = np.mod(_radical_inverse(draws)[:, None] * LATTICE[: dimensions + 1], 1.0)
+    uniform = np.mod(base[:, None, :] + generator.random((subjects, dimensions + 1)), 1.0)
+    uniform = np.clip(uniform, 1e-12, 1.0 - 1e-12)
+    return BasePoints(np.asarray(ndtri(uniform[..., :-1])), uniform[..., -1])
+
+
+def _radical_inverse(n: int) -> Array:
+    """Return 0, 1/2, 1/4, 3/4...: the bits of 0 to n - 1 mirrored at the point."""
+    left, value, digit = np.arange(n), np.zeros(n), 0.5
+    while left.any():
+        value += digit * (left % 2)
+        left, digit = left // 2, 0.5 * digit
+    return value

@@ -1,0 +1,155 @@
+"""From what a classical method hands on to the complete result of its step: errors, diagnostics, criteria."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .covariance_step import covariance_step
+from .diagnostics import Individual, Residuals
+from .fit import Fit, Shrinkage, Subpopulations
+from .ir.task import Method
+from .methods.its import TwoStageSettings
+from .methods.step import Step
+from .mu_model import MuModel
+from .objective.bicc import penalty
+from .objective.conditional import objective_of
+from .objective.population import Population
+from .record_table import record_table
+from .shrinkage import influential, shrinkage, subpopulation_shrinkage
+from .stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from .steps import PlannedStep
+
+FIRST_ORDER = ("fo", "foi")
+WITHOUT_INTERACTION = ("fo", "foce", "laplace")
+SAMPLING = ("imp", "impmap", "saem")
+
+
+def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopwatch) -> Fit:
+    """Return the fit of ``step``, which ran as ``plan`` said."""
+    model, data = population.model, population.data
+    warnings = list(step.warnings)
+    uncertainty, failure = None, ""
+    if plan.covariance is not None and step.status.code != "failed":
+        objective = None
+        if isinstance(plan.settings, TwoStageSettings):
+            objective = objective_of(population, plan.settings.objective)
+        uncertainty, said = covariance_step(population, step, plan.covariance, objective)
+        if uncertainty is None:
+            failure = said
+        elif said:
+            warnings.append(f"covariance step: {said}")
+    watch.lap("uncertainty")
+    interaction = plan.method not in WITHOUT_INTERACTION
+    first_order = plan.method in FIRST_ORDER
+    subpopulations = _subpopulations(population, plan, step)
+    individual = _individual(plan, step, subpopulations)
+    table = record_table(
+        population,
+        step.estimate,
+        individual,
+        step.individuals.objective,
+        interaction=interaction,
+        first_order=first_order,
+    )
+    residuals = Residuals(
+        population, step.estimate, individual, interaction=interaction, first_order=first_order
+    )
+    n_normal = int(residuals.normal.sum())
+    watch.lap("diagnostics")
+    return Fit(
+        model=model,
+        base_model=model,
+        data=data,
+        method=plan.method,
+        status=step.status,
+        estimate=step.estimate,
+        ofv=step.ofv,
+        importance=None,
+        linearised=None,
+        minus_two_elbo=None,
+        bicc=_bicc(population, step, n_normal),
+        uncertainty=uncertainty,
+        individuals=step.individuals,
+        shrinkage=_shrinkage(population, plan, step, residuals),
+        table=table,
+        history=step.history,
+        selection=None,
+        seconds=watch.total(),
+        seed=plan.seed,
+        settings=dict(step.settings) or asdict(plan.settings),
+        warnings=tuple(warnings),
+        number=plan.number,
+        n_normal=n_normal,
+        search=step.search,
+        convergence=step.convergence,
+        objective_se=step.objective_se,
+        score=None if step.scores is None else -step.scores.sum(0),
+        subpopulations=subpopulations,
+        covariance_failure=failure,
+        print_interval=plan.print_interval,
+    )
+
+
+def _individual(plan: PlannedStep, step: Step, subpopulations: Subpopulations | None) -> Individual:
+    """Return the random effects that tables show, and those around which residuals are expanded."""
+    individuals = step.individuals
+    centre = individuals.cond_mean if plan.method in SAMPLING else individuals.ebe
+    shown = individuals.ebe
+    if plan.table_etas == "means":
+        shown = centre
+    elif plan.table_etas == "modes everywhere":
+        centre = individuals.ebe
+    if subpopulations is None:
+        return Individual(shown, centre, bool(np.any(shown)))
+    component = np.argmax(subpopulations.probabilities, axis=1) + 1
+    return Individual(shown, centre, bool(np.any(shown)), component, subpopulations.eta)
+
+
+def _shrinkage(population: Population, plan: PlannedStep, step: Step, residuals: Residuals) -> Shrinkage:
+    individuals = step.individuals
+    eta = individuals.cond_mean if plan.method in SAMPLING else individuals.ebe
+    included = None
+    if plan.influential_etas and len(population.likelihoods) == 1:
+        included = influential(population.likelihood, step.estimate, eta)
+    return shrinkage(step.estimate, eta, individuals.cond_cov, residuals.by_eps(), included)
+
+
+def _subpopulations(population: Population, plan: PlannedStep, step: Step) -> Subpopulations | None:
+    """Return what is known under each subpopulation, at the conditional modes."""
+    if step.probabilities is None:
+        return None
+    method: Method = plan.method if plan.method in _DETERMINISTIC else "focei"
+    found = objective_of(population, method).value(step.estimate)
+    active = population.active
+    covariance = np.zeros_like(found.precision)
+    inside = (slice(None), slice(None), active[:, None], active)
+    if len(active) and np.linalg.matrix_rank(found.precision[inside]).min(initial=0) == len(active):
+        covariance[inside] = np.linalg.inv(found.precision[inside])
+    parts = subpopulation_shrinkage(
+        population,
+        step.estimate,
+        found.modes,
+        covariance,
+        step.probabilities,
+        interaction=plan.method not in WITHOUT_INTERACTION,
+        all_etas=plan.method not in _DETERMINISTIC,
+    )
+    return Subpopulations(step.probabilities, found.modes, covariance, found.by_component, parts)
+
+
+_DETERMINISTIC: tuple[Method, ...] = ("fo", "foi", "foce", "focei", "laplace", "laplacei")
+
+
+def _bicc(population: Population, step: Step, n_normal: int) -> float:
+    """Return the corrected BIC of the objective with its constant; NaN where it is no likelihood."""
+    if step.method == "saem" or not math.isfinite(step.ofv):
+        return math.nan
+    model, data = population.model, population.data
+    own = penalty(model, MuModel.of(model, data), data)
+    return step.ofv + n_normal * math.log(2 * math.pi) + own

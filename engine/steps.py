@@ -1,0 +1,165 @@
+"""The estimation steps of a run, one after the other: each starts where the one before ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .covariance_step import CovarianceSettings
+from .estimate import Estimate, initial
+from .failure import NumericalFailure
+from .fit import Fit, Individuals, Iteration
+from .ir.dataset import DataSet
+from .ir.effects import Effect
+from .ir.model import Model
+from .ir.task import Method
+from .methods.conditional import ConditionalSettings, estimate_conditional
+from .methods.importance_sampling import ImportanceSettings, estimate_importance
+from .methods.its import TwoStageSettings, estimate_its
+from .methods.saem import SaemSettings, estimate_saem
+from .methods.step import Step
+from .objective.population import Population
+from .refusal import refuse
+from .step_fit import assemble
+from .stopwatch import Stopwatch
+from .table_items import check_tables
+
+if TYPE_CHECKING:
+    from .methods.vae import VaeSettings
+
+    Settings = ConditionalSettings | TwoStageSettings | ImportanceSettings | SaemSettings | VaeSettings
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step to run: its number (from 1), method and settings.
+
+    ``evaluate_only``: the objective is evaluated where the step starts. ``covariance`` is None where no
+    standard errors are wanted. ``with_prior`` is False where the priors of the model are left out.
+    ``table_etas`` says which random effects tables show after a method that samples: the conditional modes
+    (residuals belong to the conditional means then, as in the legacy engine), the means, or the modes
+    everywhere. ``influential_etas``: shrinkage leaves out random effects that a subject's data do not
+    depend on. ``print_interval``: every how many iterations output files show a row. ``seed`` of all random
+    numbers.
+    """
+
+    number: int
+    method: Method
+    settings: Settings
+    evaluate_only: bool = False
+    covariance: CovarianceSettings | None = None
+    with_prior: bool = True
+    table_etas: Literal["modes", "means", "modes everywhere"] = "modes"
+    influential_etas: bool = False
+    print_interval: int = 1
+    seed: int = 0
+
+
+StepObserver = Callable[[PlannedStep, Iteration], None]
+
+
+def run_steps(
+    model: Model,
+    data: DataSet,
+    steps: Sequence[PlannedStep],
+    *,
+    start: Estimate | None = None,
+    threads: int = 1,
+    candidates: tuple[Effect, ...] = (),
+    forced: frozenset[int] = frozenset(),
+    forbidden: frozenset[int] = frozenset(),
+    observer: StepObserver | None = None,
+) -> tuple[Fit, ...]:
+    """Run ``steps`` from ``start`` (None: the model's initial estimates) and return a fit of each.
+
+    ``candidates``, ``forced`` and ``forbidden`` are for the VAE alone, see :func:`.run.estimate`.
+
+    Raises
+    ------
+    ModelFailure
+        Before any fitting, where a method lacks something the model or the data ask for.
+    NumericalFailure
+        Where the objective has no value at the start of a step, or a matrix breaks down.
+    """
+    check_tables(model)
+    refuse(model)
+    estimate = start or initial(model)
+    population: Population | None = None
+    fits: list[Fit] = []
+    for step in steps:
+        watch = Stopwatch()
+        notify = _notifier(step, observer)
+        if step.method == "vae":
+            from .run import estimate as autoencoder
+
+            settings: Any = step.settings  # VaeSettings, whose module imports torch
+            fit = autoencoder(
+                model,
+                data,
+                settings,
+                candidates=candidates,
+                forced=forced,
+                forbidden=forbidden,
+                start=estimate,
+                evaluate=step.evaluate_only,
+                observer=notify,
+            )
+            fit = replace(fit, number=step.number, print_interval=step.print_interval)
+        else:
+            if population is None:
+                population = Population(model, data, threads)
+            watch.lap("compile")
+            own = population if step.with_prior else population.without_prior()
+            before = fits[-1].individuals if fits else None
+            fit = _classical(own, step, estimate, before, watch, notify)
+        fits.append(fit)
+        if fit.selection is None:
+            estimate = fit.estimate
+    return tuple(fits)
+
+
+def _notifier(step: PlannedStep, observer: StepObserver | None) -> Callable[[Iteration], None] | None:
+    if observer is None:
+        return None
+    return lambda iteration: observer(step, iteration)
+
+
+def _classical(
+    population: Population,
+    plan: PlannedStep,
+    start: Estimate,
+    before: Individuals | None,
+    watch: Stopwatch,
+    notify: Callable[[Iteration], None] | None,
+) -> Fit:
+    """Run one classical step and make its fit; ``before`` are the individuals of the step before."""
+    try:
+        step = _estimate(population, plan, start, before, notify)
+        watch.lap("estimation")
+        return assemble(population, plan, step, watch)
+    except np.linalg.LinAlgError as error:
+        raise NumericalFailure(
+            f"step {plan.number} ({plan.method}) broke down numerically ({error}); try initial estimates "
+            "nearer to the data, or a model with fewer random effects"
+        ) from error
+
+
+def _estimate(
+    population: Population,
+    plan: PlannedStep,
+    start: Estimate,
+    before: Individuals | None,
+    notify: Callable[[Iteration], None] | None,
+) -> Step:
+    settings = plan.settings
+    if isinstance(settings, ConditionalSettings):
+        return estimate_conditional(population, plan.method, start, settings, notify)
+    if isinstance(settings, TwoStageSettings):
+        return estimate_its(population, start, settings, notify)
+    if isinstance(settings, SaemSettings):
+        return estimate_saem(population, start, settings, notify)
+    assert isinstance(settings, ImportanceSettings)
+    return estimate_importance(population, start, settings, notify, method=plan.method, individuals=before)
