@@ -79,6 +79,12 @@ def plan(model: Model, method: str, choices: Choices) -> tuple[Model, tuple[Plan
         is_last = number == len(tasks)
         steps.append(_step(model, number, words, choices, is_last, problems))
         notices += _remarks(own, task, problems)
+    if any(step.method != "vae" for step in steps):
+        notices += [
+            Notice(f"without effect here: ${task.name.upper()} (searches for modes begin at zero)", task.span)
+            for task in model.other_tasks
+            if task.name in ("etas", "phis")
+        ]
     if any(step.covariance is not None for step in steps):
         notices += _covariance_remarks(model)
     if problems:

@@ -161,6 +161,7 @@ def _saem_settings(words: Words, evaluate_only: bool, seed: int, information: bo
         test=_trend_test(words),
         evaluate_only=evaluate_only,
         information=information,
+        not_mu=_not_mu(words),
         seed=seed,
     )
 

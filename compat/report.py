@@ -171,7 +171,8 @@ def _spread(fit: Fit) -> dict[str, tuple[str, str, str]]:
         ("SIGMA", fit.estimate.sigma, fit.shrinkage.eps_sd),
     ):
         for i in range(len(full)):
-            of_row = figure(float(shrinkage[i]), 3) if i < len(shrinkage) else ""
+            # below zero the figure is a tiny number, as in the files
+            of_row = figure(round(float(shrinkage[i]), 6), 3) if i < len(shrinkage) else ""
             known = letter == "OMEGA" and i in lognormal
             cv = figure(100 * math.sqrt(math.expm1(full[i, i])), 3) if known else ""
             found[f"{letter}({i + 1},{i + 1})"] = (figure(math.sqrt(full[i, i])), cv, of_row)

@@ -197,8 +197,12 @@ def prepare(
 
 
 def execute(job: Job, observer: StepObserver | None = None) -> Result:
-    """Compute ``job`` and, where it has an output folder, write its files."""
-    from ..engine.steps import run_steps
+    """Compute ``job`` and, where it has an output folder, write its files.
+
+    Where a later step breaks down the files of the steps before it are written, and the failure goes on.
+    """
+    from ..engine.steps import LaterStepFailure, run_steps
+    from .start_etas import start_etas
 
     folder = _folder(job)
     watchers = [watcher for watcher in (folder, observer) if watcher is not None]
@@ -214,6 +218,7 @@ def execute(job: Job, observer: StepObserver | None = None) -> Result:
             job.data,
             job.steps,
             start=job.start,
+            start_etas=start_etas(job.model, job.data, job.start),
             threads=job.threads,
             candidates=job.candidates,
             forced=job.forced,
@@ -221,6 +226,10 @@ def execute(job: Job, observer: StepObserver | None = None) -> Result:
             observer=watch,
         )
         files = () if folder is None else folder.write(fits, started, datetime.now().astimezone())
+    except LaterStepFailure as failure:
+        if folder is not None:
+            folder.write(failure.fits, started, datetime.now().astimezone())
+        raise
     except ModelFailure as failure:
         problem = Problem(failure.message, failure.span, failure.hint)
         raise ProblemError([problem], {job.model.path: job.model.source}) from failure

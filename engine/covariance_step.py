@@ -19,11 +19,13 @@ from .methods.step import Step
 from .natural_parameters import NaturalParameters
 from .objective.conditional import objective_of
 from .objective.evaluation import Evaluation, Objective
+from .objective.penalised import penalised
 from .objective.population import Population
+from .parameterisation import Parameterisation
 
 SINGULAR = 1e-12  # eigenvalue of a matrix scaled to unit diagonal, below which it is singular
 STRIDE = 0.02  # of the differences, in standard errors that the parameter had if it were alone
-RELATIVE = 0.05  # largest stride relative to a variance, or to a theta where its standard error is unknown
+LARGEST = 0.1  # stride relative to a theta, to a standard deviation, or of a logarithm
 HALVINGS = 6
 
 R_INDEFINITE = "the R matrix is not positive definite"
@@ -72,12 +74,13 @@ def covariance_step(
         s = None if step.scores is None else cross_product(step.scores[:, at])
     else:
         objective = objective_of(population, step.method) if objective is None else objective
+        objective = penalised(population, objective)
         evaluation = objective.value(
             step.estimate, step.individuals.ebe[None].repeat(len(population.likelihoods), 0)
         )
         gradients = natural.gradient(objective.gradient(evaluation))
         s = cross_product(0.5 * gradients)
-        r = None if settings.matrix == "s" else observed_information(objective, evaluation, natural, s)
+        r = None if settings.matrix == "s" else observed_information(objective, evaluation, natural)
     return combine(population.model, step.estimate, natural, settings.matrix, r, s)
 
 
@@ -87,25 +90,32 @@ def cross_product(scores: Array) -> Array:
     return made
 
 
-def observed_information(
-    objective: Objective, evaluation: Evaluation, natural: NaturalParameters, s: Array
-) -> Array:
+def observed_information(objective: Objective, evaluation: Evaluation, natural: NaturalParameters) -> Array:
     """Return R: half the second derivative by central differences of exact gradients.
 
-    Not finite where the objective is not; a parameter near the edge of its range takes shorter strides.
+    The differences are taken in the unconstrained parameters and carried over to the natural ones, as if the
+    gradient were zero: where it is not (an estimate on its bound), the likelihood is a better parabola there.
+    Not finite where the objective is not.
     """
-    n, estimate = natural.size, evaluation.estimate
-    strides = _strides(natural, estimate, s)
-    r = np.full((n, n), np.nan)
-    for k in range(n):
+    parameterisation = Parameterisation(natural.model)
+    free = parameterisation.pack(evaluation.estimate)
+    jacobian = parameterisation.jacobian(free)[natural.index]
+    scores = 0.5 * parameterisation.free_gradient(free, objective.gradient(evaluation))
+    strides = _strides(parameterisation, evaluation.estimate, np.diag(cross_product(scores)))
+    r = np.full((len(free), len(free)), np.nan)
+    for k in range(len(free)):
         for halving in range(HALVINGS):
-            change = np.zeros(n)
+            change = np.zeros(len(free))
             change[k] = strides[k] / 4**halving
-            ends = [_half_gradient(objective, evaluation, natural, sign * change) for sign in (1.0, -1.0)]
+            ends = [
+                _half_gradient(objective, evaluation, parameterisation, free + c) for c in (change, -change)
+            ]
             r[k] = (ends[0] - ends[1]) / (2 * change[k])
             if np.isfinite(r[k]).all():
                 break
-    return 0.5 * (r + r.T)
+    inverse = np.linalg.inv(jacobian)
+    made: Array = inverse.T @ (0.5 * (r + r.T)) @ inverse
+    return made
 
 
 def combine(
@@ -149,35 +159,20 @@ def combine(
 
 
 def _half_gradient(
-    objective: Objective, evaluation: Evaluation, natural: NaturalParameters, change: Array
+    objective: Objective, evaluation: Evaluation, parameterisation: Parameterisation, free: Array
 ) -> Array:
-    moved = objective.value(natural.moved(evaluation.estimate, change), start=evaluation.modes)
+    moved = objective.value(parameterisation.natural(free), evaluation.modes)
     if not np.isfinite(moved.ofv):
-        return np.full(natural.size, np.nan)
-    total: Array = 0.5 * natural.gradient(objective.gradient(moved)).sum(0)
+        return np.full(len(free), np.nan)
+    total: Array = 0.5 * parameterisation.free_gradient(free, objective.gradient(moved)).sum(0)
     return total
 
 
-def _strides(natural: NaturalParameters, estimate: Estimate, s: Array) -> Array:
-    """Return the length of the differences of each natural parameter."""
-    values = np.abs(natural.values(estimate))
-    alone = np.diag(s)
-    strides = np.where(
-        alone > 0, STRIDE / np.sqrt(np.where(alone > 0, alone, 1.0)), RELATIVE * np.maximum(values, 1e-2)
-    )
-    n_thetas = len(natural.model.thetas)
-    sizes = np.concatenate(
-        [np.full(n_thetas, np.inf), *(_sizes(full) for full in (estimate.sigma, estimate.omega))]
-    )
-    return np.asarray(np.minimum(strides, RELATIVE * sizes[natural.index]))
-
-
-def _sizes(full: Array) -> Array:
-    """Return the geometric mean of the two variances of each element of the lower triangle."""
-    rows, columns = np.tril_indices(len(full))
-    sd = np.sqrt(np.diag(full))
-    size: Array = sd[rows] * sd[columns]
-    return np.asarray(np.where(size > 0, size, np.inf))
+def _strides(parameterisation: Parameterisation, estimate: Estimate, squares: Array) -> Array:
+    """Return the length of the differences of each free parameter, given its diagonal element of S."""
+    largest = LARGEST * parameterisation.sizes(estimate)
+    alone = STRIDE / np.sqrt(np.maximum(squares, 1e-300))
+    return np.asarray(np.minimum(alone, largest))
 
 
 def _eigenvalues(matrix: Array) -> tuple[Array, Array, Array]:

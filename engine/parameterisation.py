@@ -116,6 +116,19 @@ class Parameterisation:
                 made += [f"{letters}({first + i},{first + j})" for i, j in zip(*slot.lower, strict=True)]
         return tuple(made)
 
+    def sizes(self, estimate: Estimate) -> Array:
+        """Return a change of each free parameter that is large: 1 for a logarithm, the value itself else."""
+        made = np.ones(self.size)
+        for k, j in enumerate(self.free_thetas):
+            if self.transforms[j].is_identity:
+                made[k] = abs(estimate.theta[j]) or 1.0
+        for slots, full in ((self.omega_slots, estimate.omega), (self.sigma_slots, estimate.sigma)):
+            for slot in slots:
+                rows, columns = slot.lower
+                sd = np.sqrt(np.diag(full)[slot.inside])
+                made[slot.positions] = np.where(rows == columns, 1.0, sd[rows])
+        return made
+
     def pack(self, estimate: Estimate) -> Array:
         """Return the free vector of ``estimate``."""
         free = np.zeros(self.size)

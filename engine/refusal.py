@@ -4,52 +4,93 @@ from __future__ import annotations
 
 from .failure import ModelFailure
 from .ir.model import Model
+from .ir.parameter import matrix
+from .ir.task import Method
 
-_CLASSICAL = "leave the record out, or fit a model without it"
+_WITHOUT = "leave the record out, or fit a model without it"
 _KINDS = {"likelihood": "a likelihood", "minus_two_ll": "minus two log-likelihoods"}
+_LINEARISING: tuple[Method, ...] = ("fo", "foi", "foce", "focei")
+_CLASSICAL = "use a classical method (--method focei, laplacei, saem...), or fit a model without it"
 
 
-def refuse(model: Model) -> None:
-    """Raise :class:`ModelFailure` at the first part of ``model`` that its likelihood would need and lack.
+def refuse(model: Model, method: Method = "vae") -> None:
+    """Raise :class:`ModelFailure` at the first part of ``model`` that ``method`` would need and lacks.
 
     Nothing of a model is ever left out in silence: what this engine does not have stops the run here.
     """
-    observation = model.observation
-    if model.mixture is not None:
-        raise ModelFailure(
-            "mixtures of subpopulations cannot be fitted yet", model.mixture.span, "fit one subpopulation"
-        )
-    if model.prior is not None:
-        raise ModelFailure("priors cannot be used yet", model.prior.span, _CLASSICAL)
     for level in model.levels:
         raise ModelFailure(
-            f"random effects nested above the subject (by {level.column}) cannot be fitted yet",
+            f"random effects nested above the subject (by {level.column}) cannot be fitted",
             level.span,
-            _CLASSICAL,
+            f"let {level.column} be the ID, and the subjects within it occasions with random effects of "
+            "their own (SAME blocks)",
         )
-    if observation.kind != "normal":
+    if model.prior is not None and model.prior.transformed:
         raise ModelFailure(
-            f"observations given as {_KINDS[observation.kind]} cannot be fitted yet", observation.span
+            "a prior of the transformed parameters (TNPRI) cannot be used: its values are in a binary file "
+            "of an earlier run",
+            model.prior.span,
+            "write the prior out with $PRIOR NWPRI, $THETAP, $THETAPV, $OMEGAP and $OMEGAPD",
         )
-    if observation.flag is not None:
-        raise ModelFailure(
-            f"observations whose kind {observation.flag} decides (values below the limit of quantification, "
-            "categories) cannot be fitted yet",
-            observation.span,
-        )
-    if observation.level is not None:
-        raise ModelFailure(
-            f"residuals correlated within {observation.level} cannot be fitted yet",
-            observation.span,
-            f"drop {observation.level} from the data items to treat all residuals as independent",
-        )
+    if method == "vae":
+        _refuse_for_the_encoder(model)
+    elif method in _LINEARISING:
+        _refuse_to_linearise(model)
     if model.simulation is not None:
-        raise ModelFailure("simulation is not available yet", model.simulation.span, _CLASSICAL)
+        raise ModelFailure("simulation is not available yet", model.simulation.span, _WITHOUT)
     for task in model.other_tasks:
-        raise ModelFailure(f"{task.name} is not available yet", task.span, _CLASSICAL)
+        if task.name in ("etas", "phis") and method != "vae":
+            continue
+        raise ModelFailure(f"${task.name.upper()} is not available", task.span, _WITHOUT)
     if model.problems > 1:
         raise ModelFailure(
             f"the file holds {model.problems} problems, and only one can be run at a time",
             None,
             "put each problem into its own file",
+        )
+
+
+def _refuse_for_the_encoder(model: Model) -> None:
+    """Refuse what only the classical methods have a likelihood for."""
+    observation = model.observation
+    if model.mixture is not None:
+        raise ModelFailure("the VAE cannot fit mixtures of subpopulations", model.mixture.span, _CLASSICAL)
+    if model.prior is not None:
+        raise ModelFailure("the VAE cannot use priors", model.prior.span, _CLASSICAL)
+    if observation.kind != "normal":
+        raise ModelFailure(
+            f"the VAE cannot fit observations given as {_KINDS[observation.kind]}",
+            observation.span,
+            _CLASSICAL,
+        )
+    if observation.flag is not None:
+        raise ModelFailure(
+            f"the VAE cannot fit observations whose kind {observation.flag} decides (values below the limit "
+            "of quantification, categories)",
+            observation.span,
+            _CLASSICAL,
+        )
+    if observation.level is not None:
+        raise ModelFailure(
+            f"the VAE cannot fit residuals correlated within {observation.level}",
+            observation.span,
+            f"{_CLASSICAL}; or drop {observation.level} from the data items to treat all residuals as "
+            "independent",
+        )
+
+
+def _refuse_to_linearise(model: Model) -> None:
+    """Refuse likelihoods of the user's own where a method needs means and variances of the observations."""
+    observation = model.observation
+    has_effects = any(row[i] > 0 for i, row in enumerate(matrix(model.omega)))
+    if has_effects and (observation.kind != "normal" or observation.flag is not None):
+        what = (
+            f"whose kind {observation.flag} decides"
+            if observation.flag is not None
+            else f"given as {_KINDS[observation.kind]}"
+        )
+        raise ModelFailure(
+            f"observations {what} need the second derivatives of the Laplace approximation",
+            observation.span,
+            "METHOD=1 LAPLACE (--method laplace), or IMP, SAEM",
         )

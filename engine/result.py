@@ -76,7 +76,9 @@ def assemble(
     population = Population(model, data, joint.threads)
     individual = Individual(individuals.ebe, individuals.ebe)
     table = record_table(population, at, individual, individuals.objective)
-    iwres = Residuals(population, at, individual, interaction=True).by_eps()
+    left_out = table["MDVRES"].to_numpy()
+    iwres = Residuals(population, at, individual, interaction=True, left_out=left_out).by_eps()
+    seen = np.repeat((population.n_observations > 0)[:, None], model.n_etas, 1)
     status = _checked(status, importance, mode)
     warnings += _warnings(data.ids, importance.ess, mode.converged.numpy())
     watch.lap("diagnostics")
@@ -94,7 +96,7 @@ def assemble(
         bicc=float(importance.value + penalty(model, joint.mu, data)),
         uncertainty=uncertainty,
         individuals=individuals,
-        shrinkage=shrinkage(at, individuals.ebe, individuals.cond_cov, iwres),
+        shrinkage=shrinkage(at, individuals.ebe, individuals.cond_cov, iwres, seen),
         table=table,
         history=tuple(history),
         selection=None if selection is None else with_errors(selection, uncertainty),

@@ -27,6 +27,8 @@ def shrinkage(
 ) -> Shrinkage:
     """Return shrinkage in per cent, on the SD and on the variance scale.
 
+    Legacy engines count subjects that have observations.
+
     Parameters
     ----------
     eta, covariance
@@ -45,7 +47,8 @@ def shrinkage(
     scale = np.where(omega > 0, omega, 1.0)
     mean = np.where(kept, eta, 0.0).sum(0) / n
     squares = (np.where(kept, eta - mean, 0.0) ** 2).sum(0)
-    # NONMEM's conventions: n - 1 in the shrinkage of etas, n in their standard error, no mean taken off IWRES
+    # NONMEM's conventions: n in the standard error of etas, n - 1 in their shrinkage (from release 7.5.1
+    # on n), no mean taken off IWRES
     share = np.where(estimated, squares / np.maximum(n - 1, 1) / scale, 0.0)
     se = np.sqrt(squares / n / n)
     z = np.abs(mean) / np.where(se > 0, se, 1.0)
@@ -128,7 +131,8 @@ def subpopulation_shrinkage(
     own = probabilities.argmax(1)
     found = []
     for c, likelihood in enumerate(population.likelihoods):
-        included = np.repeat((own == c)[:, None], eta.shape[2], 1)
+        counted = (own == c) & (population.n_observations > 0)
+        included = np.repeat(counted[:, None], eta.shape[2], 1)
         if not all_etas:
             included &= influential(likelihood, estimate, eta[c])
         component = np.full(len(own), c + 1)

@@ -58,7 +58,12 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
         first_order=first_order,
     )
     residuals = Residuals(
-        population, step.estimate, individual, interaction=interaction, first_order=first_order
+        population,
+        step.estimate,
+        individual,
+        interaction=interaction,
+        first_order=first_order,
+        left_out=table["MDVRES"].to_numpy(),
     )
     n_normal = int(residuals.normal.sum())
     watch.lap("diagnostics")
@@ -114,7 +119,7 @@ def _individual(plan: PlannedStep, step: Step, subpopulations: Subpopulations | 
 def _shrinkage(population: Population, plan: PlannedStep, step: Step, residuals: Residuals) -> Shrinkage:
     individuals = step.individuals
     eta = individuals.cond_mean if plan.method in SAMPLING else individuals.ebe
-    included = None
+    included = np.repeat((population.n_observations > 0)[:, None], eta.shape[1], 1)
     if plan.influential_etas and len(population.likelihoods) == 1:
         included = influential(population.likelihood, step.estimate, eta)
     return shrinkage(step.estimate, eta, individuals.cond_cov, residuals.by_eps(), included)
@@ -129,7 +134,7 @@ def _subpopulations(population: Population, plan: PlannedStep, step: Step) -> Su
     active = population.active
     covariance = np.zeros_like(found.precision)
     inside = (slice(None), slice(None), active[:, None], active)
-    if len(active) and np.linalg.matrix_rank(found.precision[inside]).min(initial=0) == len(active):
+    if len(active) and bool((np.linalg.matrix_rank(found.precision[inside]) == len(active)).all()):
         covariance[inside] = np.linalg.inv(found.precision[inside])
     parts = subpopulation_shrinkage(
         population,

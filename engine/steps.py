@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from .covariance_step import CovarianceSettings
-from .estimate import Estimate, initial
+from .estimate import Array, Estimate, initial
 from .failure import NumericalFailure
 from .fit import Fit, Individuals, Iteration
 from .ir.dataset import DataSet
@@ -61,12 +61,21 @@ class PlannedStep:
 StepObserver = Callable[[PlannedStep, Iteration], None]
 
 
+class LaterStepFailure(NumericalFailure):
+    """A step that is not the first broke down numerically; ``fits`` are those of the steps before it."""
+
+    def __init__(self, message: str, fits: tuple[Fit, ...]) -> None:
+        super().__init__(message)
+        self.fits = fits
+
+
 def run_steps(
     model: Model,
     data: DataSet,
     steps: Sequence[PlannedStep],
     *,
     start: Estimate | None = None,
+    start_etas: Array | None = None,
     threads: int = 1,
     candidates: tuple[Effect, ...] = (),
     forced: frozenset[int] = frozenset(),
@@ -75,17 +84,22 @@ def run_steps(
 ) -> tuple[Fit, ...]:
     """Run ``steps`` from ``start`` (None: the model's initial estimates) and return a fit of each.
 
-    ``candidates``, ``forced`` and ``forbidden`` are for the VAE alone, see :func:`.run.estimate`.
+    ``start_etas`` [id, eta] are random effects that searches for modes may begin with. ``candidates``,
+    ``forced`` and ``forbidden`` are for the VAE alone, see :func:`.run.estimate`.
+
+    A step that ends as failed is the last one.
 
     Raises
     ------
     ModelFailure
         Before any fitting, where a method lacks something the model or the data ask for.
     NumericalFailure
-        Where the objective has no value at the start of a step, or a matrix breaks down.
+        Where the objective has no value at the start of a step, or a matrix breaks down;
+        :class:`LaterStepFailure` where steps before it ended.
     """
     check_tables(model)
-    refuse(model)
+    for step in steps:
+        refuse(model, step.method)
     estimate = start or initial(model)
     population: Population | None = None
     fits: list[Fit] = []
@@ -110,12 +124,19 @@ def run_steps(
             fit = replace(fit, number=step.number, print_interval=step.print_interval)
         else:
             if population is None:
-                population = Population(model, data, threads)
+                population = Population(model, data, threads, start_etas)
             watch.lap("compile")
             own = population if step.with_prior else population.without_prior()
             before = fits[-1].individuals if fits else None
-            fit = _classical(own, step, estimate, before, watch, notify)
+            try:
+                fit = _classical(own, step, estimate, before, watch, notify)
+            except NumericalFailure as failure:
+                if not fits:
+                    raise
+                raise LaterStepFailure(f"step {step.number}: {failure}", tuple(fits)) from failure
         fits.append(fit)
+        if fit.status.code == "failed":
+            break
         if fit.selection is None:
             estimate = fit.estimate
     return tuple(fits)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from ...engine.fit import Fit, Shrinkage
 from .lst_problem import plain_line
 from .numbers import exponent, objective
-from .phi import observed_subjects
 from .shk import shrinkages
 from .titles import EXPECTATION_METHODS, GRADIENT_METHODS
 
@@ -79,6 +78,8 @@ def _iterated(fit: Fit) -> list[str]:
 
 def _subpopulations(fit: Fit) -> list[str]:
     parts = shrinkages(fit)
+    if fit.method in ("fo", "foi") and not fit.individuals.ebe.any():
+        return []  # no conditional estimates were asked for
     if fit.subpopulations is None:
         return _shrinkage(*parts[0], with_test=True)
     lines = [
@@ -128,7 +129,8 @@ def _constants(fit: Fit) -> list[str]:
     lines = [f" TOTAL DATA POINTS NORMALLY DISTRIBUTED (N):{normal:13d}"]
     lines += _with_constant("N*LOG(2PI)", fit.ofv, fit.constant)
     if fit.method in GRADIENT_METHODS | EXPECTATION_METHODS:
-        etas = int(observed_subjects(fit).sum()) * int((np.diag(fit.estimate.omega) > 0).sum())
+        active = np.diag(fit.estimate.omega) > 0
+        etas = sum(int(count[active].sum()) for _, count in shrinkages(fit))
         lines += ["  ", f" TOTAL EFFECTIVE ETAS (NIND*NETA):{etas:30d}"]
         if fit.method == "saem":
             lines += _with_constant("NIND*NETA*LOG(2PI)", fit.ofv, etas * math.log(2 * math.pi))

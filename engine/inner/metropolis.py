@@ -17,9 +17,9 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Density = Callable[[Array], Array]  # eta [chain, id, active] -> -2 log p(y | eta) [chain, id]
 
-FORGETTING = 0.05  # least weight of a new draw in the learned densities while parameters move
+FORGETTING = 0.02  # least weight of a new draw in the learned densities while parameters move
 WIDENING = 1.2  # of the learned covariances: proposals should have heavier tails than their target
-LARGEST_CHANGE = 0.7  # of the logarithm of a scale in one adaptation
+QUICKEST = 0.5  # change of the logarithm of a scale for each unit of acceptance, at first
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Sweep:
         phi = chains.phi + chains.joint_scale[:, None] * (normal @ self.root.T)
         change = self.prior(phi) - self.prior(chains.phi)
         moved, accepted = self._accept(chains, phi, self.density(phi - self.mu), change)
-        return replace(moved, joint_scale=self._adapted(chains.joint_scale, accepted))
+        return replace(moved, joint_scale=self._adapted(chains, chains.joint_scale, accepted))
 
     def _single(self, chains: Chains, component: int) -> Chains:
         scale = chains.single_scale[:, component]
@@ -159,7 +159,7 @@ class Sweep:
         change = self.prior(phi) - self.prior(chains.phi)
         moved, accepted = self._accept(chains, phi, self.density(phi - self.mu), change)
         scales = chains.single_scale.copy()
-        scales[:, component] = self._adapted(scale, accepted)
+        scales[:, component] = self._adapted(chains, scale, accepted)
         return replace(moved, single_scale=scales)
 
     def _accept(self, chains: Chains, phi: Array, value: Array, change: Array) -> tuple[Chains, Flags]:
@@ -173,21 +173,23 @@ class Sweep:
         moved = np.where(accepted[..., None], phi, chains.phi)
         return replace(chains, phi=moved, value=np.where(accepted, value, chains.value)), accepted
 
-    def _adapted(self, scale: Array, accepted: Flags) -> Array:
-        """Return scales moved towards the wanted acceptance rate, by chains of a subject together."""
-        surplus = accepted.mean(0) - self.kernels.acceptance
-        change = np.clip(0.5 * surplus, -LARGEST_CHANGE, LARGEST_CHANGE)
-        return np.clip(scale * np.exp(change), self.kernels.least_scale, self.kernels.largest_scale)
+    def _adapted(self, chains: Chains, scale: Array, accepted: Flags) -> Array:
+        """Return scales moved towards the wanted acceptance, by chains of a subject together.
+
+        Less and less: scales that follow the chains closely would bias them (Andrieu and Thoms 2008).
+        """
+        kernels = self.kernels
+        change = QUICKEST / np.sqrt(1.0 + chains.learned) * (accepted.mean(0) - kernels.acceptance)
+        return np.asarray(np.clip(scale * np.exp(change), kernels.least_scale, kernels.largest_scale))
 
 
-def learn(chains: Chains, gain: float | None = None) -> Chains:
+def learn(chains: Chains) -> Chains:
     """Return the chains with their present places in the learned means and covariances.
 
-    ``gain`` is the weight of the new draws; None: that of the plain average, but at least
-    ``FORGETTING``, so that old draws are forgotten while population parameters move.
+    Old draws are forgotten, because they come from earlier population parameters.
     """
     count = chains.learned + 1
-    weight = max(1.0 / (count + 1), FORGETTING) if gain is None else gain
+    weight = max(1.0 / (count + 1), FORGETTING)
     deviation = chains.phi - chains.mean
     shift = deviation.mean(0)
     second = np.einsum("cik,cil->ikl", deviation, deviation) / len(deviation)

@@ -19,10 +19,13 @@ from ..objective.points import Points
 TOLERANCE = 1e-9  # length of the last Newton step, in posterior standard deviations
 FAR = 1.0  # from modes given that turn out to be farther away than this, eta = 0 is tried, too
 NEAR = 1e-2  # within this length of the mode the gradient is a better guide than the value
+ROUNDING = 1e-6  # relative, of a value: an integrator's at the loosest
 SETTLED = 1e-4  # a step this short that cannot be improved on is rounding error of an integrator
 PATIENCE = 4  # trials without progress until that is believed
 PATIENT = 30  # iterations on the expected information before the exact second derivative is used
 ITERATIONS = 90
+GLANCE = 1e-3  # displacement that looks for saddles, in posterior standard deviations
+ESCAPES = (1.0, -1.0, 0.3, -0.3, 0.1, -0.1, 0.02, -0.02)  # displacements tried from a saddle
 DISPLACEMENT = 1e-3  # of the exact second derivative, in posterior standard deviations
 
 
@@ -120,6 +123,7 @@ def find_modes(
         if lost.any():
             again = search.descend(search.evaluate(zero, lost), tolerance, iterations)
             state = state.where(lost & again.converged, again)
+        state = search.leave_saddles(state, tolerance, iterations)
     information = np.zeros((likelihood.n_subjects, likelihood.n_etas, likelihood.n_etas))
     information[:, active[:, None], active] = state.precision
     return Modes(state.eta, 2.0 * state.value, information, state.converged)
@@ -180,6 +184,32 @@ class _Search:
         sound = np.isfinite(found).all((-1, -2), keepdims=True)
         return np.where(sound, found, state.precision)
 
+    def leave_saddles(self, state: _State, tolerance: float, iterations: int) -> _State:
+        """Return ``state`` with those subjects moved on that came to rest on a saddle.
+
+        The expected information cannot see one: where parameters change places (a transit and an absorption
+        rate, say) its own part vanishes along the exchange. The exact curvature is looked at along the direction
+        in which the data say least.
+        """
+        inverse = np.linalg.inv(np.linalg.cholesky(state.precision))
+        _, vectors = np.linalg.eigh(inverse @ self.prior @ inverse.transpose(0, 2, 1))
+        direction = np.zeros_like(state.eta)
+        direction[:, self.active] = np.einsum("iqp,iq->ip", inverse, vectors[..., -1])
+        ahead = self.evaluate(state.eta + GLANCE * direction, state.converged)
+        change = (ahead.gradient - state.gradient) * direction[:, self.active]
+        saddle = state.converged & np.isfinite(ahead.value) & (change.sum(-1) < 0.0)
+        if not saddle.any():
+            return state
+        start = state
+        for length in ESCAPES:
+            start = self.better(start, state.eta + length * direction, saddle)
+        moved = saddle & (start.value < state.value)
+        if not moved.any():
+            return state
+        start.converged = ~moved
+        found = self.descend(start, tolerance, iterations)
+        return state.where(moved & found.converged & (found.value < state.value), found)
+
     def descend(self, state: _State, tolerance: float, iterations: int) -> _State:
         """Go down from ``state`` until every subject is at its mode or has used up its iterations."""
         n, size = state.gradient.shape
@@ -212,7 +242,8 @@ class _Search:
             after = np.sqrt(_squares(new))
             before = np.sqrt((white * white).sum(-1))
             better = (ratio > 1e-4) & (promised > 0.0)
-            closer = np.isfinite(new.value) & (length < NEAR) & (after < before)
+            slack = ROUNDING * (1.0 + np.abs(state.value))
+            closer = (new.value <= state.value + slack) & (length < NEAR) & (after < before)
             accepted = open_ & (better | closer)
             progress = accepted & (after < 0.5 * before) | (accepted & better & (length >= NEAR))
             stalled = np.where(progress, 0, stalled + 1)
@@ -263,6 +294,14 @@ def half_second_derivative(
     return np.asarray(0.5 * (second + second.transpose(0, 2, 1)))
 
 
+def log_determinant(matrices: Array) -> Array:
+    """Return log|H| of each matrix, infinite where it is not positive definite."""
+    finite = np.isfinite(matrices).all((-1, -2))
+    values = np.linalg.eigvalsh(np.where(finite[..., None, None], matrices, np.eye(matrices.shape[-1])))
+    sound = finite & (values[..., 0] > 0.0)
+    return np.where(sound, np.log(np.where(values > 0.0, values, 1.0)).sum(-1), np.inf)
+
+
 def _squares(state: _State) -> Array:
     """Return the squared lengths of the Newton steps on the expected information."""
     solved = np.linalg.solve(state.precision, state.gradient[..., None])[..., 0]
@@ -284,6 +323,7 @@ def _secant(missing: Array, step: Array, old: _State, new: _State) -> Array:
     change = new.gradient - old.gradient
     rest = change - np.einsum("ipq,iq->ip", new.precision + missing, step)
     along = (rest * step).sum(-1)
-    enough = np.abs(along) > 1e-6 * np.sqrt((rest * rest).sum(-1) * (step * step).sum(-1))
+    with np.errstate(over="ignore"):
+        enough = np.abs(along) > 1e-6 * np.sqrt((rest * rest).sum(-1) * (step * step).sum(-1))
     scale = np.where(enough, 1.0 / np.where(enough, along, 1.0), 0.0)
     return missing + scale[:, None, None] * rest[:, :, None] * rest[:, None, :]

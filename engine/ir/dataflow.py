@@ -101,7 +101,7 @@ def dataflow(model: Model) -> Dataflow:
 
 
 def _is_guard(statement: Statement) -> bool:
-    """Return whether ``statement`` can only reject parameters: it has no part in the value of a likelihood."""
+    """Return whether ``statement`` can only reject parameters: it has no part in a likelihood's value."""
     return isinstance(statement, If) and not any(assignments((statement,)))
 
 

@@ -22,6 +22,7 @@ from ..ir.task import Method
 from ..mu_model import MuModel
 from ..objective.conditional import objective_of
 from ..objective.evaluation import Evaluation, Objective
+from ..objective.penalised import penalised
 from ..objective.population import Population
 from ..parameterisation import Parameterisation
 from ..scaled_parameters import ScaledParameters
@@ -97,7 +98,7 @@ def estimate_conditional(
         Where the objective has no value at ``start``: the message names the subjects.
     """
     began = time.perf_counter()
-    objective = objective_of(population, method, settings.draws, settings.seed)
+    objective = penalised(population, objective_of(population, method, settings.draws, settings.seed))
     parameterisation = Parameterisation(population.model)
     evaluate_only = settings.max_evaluations == 0 or parameterisation.size == 0
     first = objective.value(start)
@@ -137,18 +138,7 @@ class _Function:
     def __init__(self, objective: Objective, parameterisation: Parameterisation, start: Estimate) -> None:
         self.objective, self.parameterisation = objective, parameterisation
         self.origin = parameterisation.pack(start)
-        self.scale = np.ones(parameterisation.size)
-        for k, j in enumerate(parameterisation.free_thetas):
-            if parameterisation.transforms[j].is_identity:
-                self.scale[k] = abs(start.theta[j]) or 1.0
-        for slots, full in (
-            (parameterisation.omega_slots, start.omega),
-            (parameterisation.sigma_slots, start.sigma),
-        ):
-            for slot in slots:
-                rows, columns = slot.lower
-                sd = np.sqrt(np.diag(full)[slot.inside])
-                self.scale[slot.positions] = np.where(rows == columns, 1.0, sd[rows])
+        self.scale = parameterisation.sizes(start)
 
     def box(self, settings: ConditionalSettings) -> tuple[Array, Array]:
         """Return the least and greatest value of each scaled parameter."""
@@ -248,9 +238,9 @@ def _individuals(
     n, n_eta = evaluation.modes.shape[1:]
     chosen = np.arange(n)
     eta, precision = evaluation.modes[evaluation.best, chosen], evaluation.precision[evaluation.best, chosen]
-    if method in ("fo", "foi") and settings.posthoc:
+    if method in ("fo", "foi"):
         eta, precision = np.zeros((n, n_eta)), np.zeros((n, n_eta, n_eta))
-        for m, likelihood in enumerate(population.likelihoods):
+        for m, likelihood in enumerate(population.likelihoods if settings.posthoc else ()):
             modes = find_modes(likelihood, evaluation.estimate, interaction=method == "foi")
             own = evaluation.best == m
             eta[own], precision[own] = modes.eta[own], modes.information[own]

@@ -140,7 +140,8 @@ class Scores:
     def accumulate(self, made: Predictions, terms: Terms, weights: Array) -> None:
         """Add evaluated draws with ``weights`` [draw, id]."""
         k = len(self.others.thetas)
-        used = (weights > 0) & np.isfinite(terms.value)
+        used = (weights > 0) & np.isfinite(terms.value) & np.isfinite(terms.gradient).all(-1)
+        used &= np.isfinite(terms.sigma_gradient).all((-1, -2))
         share = np.where(used, weights, 0.0)
         self.deviance += (share * np.where(used, terms.value, 0.0)).sum(0)
         if self.others.single_eps:

@@ -135,8 +135,8 @@ def estimate_importance(
     information, scores = None, None
     if settings.information:
         more = found
-        if draws < INFORMATION_DRAWS:
-            more = sampler.expectation(estimate, INFORMATION_DRAWS, "information", False)
+        if draws < INFORMATION_DRAWS:  # even points: half the error of random ones and less
+            more = sampler.expectation(estimate, INFORMATION_DRAWS, "information", False, "lattice")
         information, scores = louis_information(em, estimate, more.draws)
     return Step(
         method,
@@ -154,7 +154,7 @@ def estimate_importance(
         scores=scores,
         warnings=_warnings(population, found, draws),
         seconds=time.perf_counter() - began,
-        settings=asdict(settings) | {"last_draws": draws},
+        settings=asdict(settings) | {"not_mu": sorted(settings.not_mu), "last_draws": draws},
     )
 
 
@@ -274,7 +274,7 @@ def _failed(
         tuple(history),
         settings.evaluate_only,
         seconds=time.perf_counter() - began,
-        settings=asdict(settings),
+        settings=asdict(settings) | {"not_mu": sorted(settings.not_mu)},
     )
 
 

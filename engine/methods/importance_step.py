@@ -166,17 +166,21 @@ class ImportanceSampler:
         )
         self.proposals = [one for _ in self.population.likelihoods]
 
-    def expectation(self, estimate: Estimate, draws: int, name: str, wanted: bool) -> Expectation:
+    def expectation(
+        self, estimate: Estimate, draws: int, name: str, wanted: bool, points: Points | None = None
+    ) -> Expectation:
         """Return the expectations at ``estimate``, and let the proposals follow them.
 
-        ``name`` is that of the stream of points. With ``wanted`` statistics for the M-step are made.
+        ``name`` is that of the stream of points, ``points`` their kind (None: that of the settings). With
+        ``wanted`` statistics for the M-step are made.
         """
+        points = points or self.settings.points
         if self.settings.from_prior:
             self.follow_prior(estimate.omega)
         else:
             self.move(estimate)
         samples = [
-            _Sample(self, component, estimate, draws, f"{name}/{component}", wanted)
+            _Sample(self, component, estimate, draws, (points, f"{name}/{component}"), wanted)
             for component in range(len(self.population.likelihoods))
         ]
         prior, _ = self.population.probabilities(estimate.theta)
@@ -287,7 +291,7 @@ class _Sample:
         component: int,
         estimate: Estimate,
         draws: int,
-        name: str,
+        source: tuple[Points, str],
         wanted: bool,
     ) -> None:
         em, population, settings = sampler.em, sampler.population, sampler.settings
@@ -295,7 +299,7 @@ class _Sample:
         likelihood = population.likelihoods[component]
         proposal = sampler.proposals[component]
         n, size = population.n_subjects, len(sampler.active)
-        points: BasePoints = base_points(draws, n, size, settings.points, settings.seed, name)
+        points: BasePoints = base_points(draws, n, size, source[0], settings.seed, source[1])
         self.drawn, self.log_proposal = proposal.draw(points)
         self.eta = np.zeros((draws, n, em.model.n_etas))
         self.eta[:, :, sampler.active] = self.drawn

@@ -97,7 +97,7 @@ def estimate_its(
         convergence=convergence,
         probabilities=found.weights if population.mixture is not None else None,
         seconds=time.perf_counter() - began,
-        settings=asdict(settings),
+        settings=asdict(settings) | {"not_mu": sorted(settings.not_mu)},
     )
 
 

@@ -165,7 +165,10 @@ class _Louis:
         with np.errstate(all="ignore"):
             made = likelihood.predict(at.theta, eta, self.directions, at.sigma, at.omega)
             terms = likelihood.summed(made, at.sigma, self._frozen(likelihood, at), 0)
-        known = np.isfinite(terms.value)  # draws without a density have no weight
+        # far out, where a density cannot be told from 0, a draw has no weight
+        known = np.asarray(
+            np.isfinite(terms.gradient).all(-1) & np.isfinite(terms.sigma_gradient).all((-1, -2))
+        )
         draws, n = eta.shape[:2]
         theta = np.zeros((draws, n, len(at.theta)))
         theta[..., self.em.others.thetas] = np.where(known[..., None], 0.5 * terms.gradient, 0.0)

@@ -214,20 +214,24 @@ class _Search:
     def predict(self, hessian: Array, at: Visited, radius: float) -> tuple[Array, float]:
         """Return the step within ``radius`` and the box, and the decrease it should bring.
 
-        Parameters that the step would carry beyond their bound go as far as that, the others to where the
-        quadratic model then is least.
+        Where the step would leave the box, the quadratic model is minimised over it by an active-set method
+        (Nocedal and Wright, section 16.5).
         """
         down, up = self.limits.lower - at.point, self.limits.upper - at.point
         step = np.zeros(len(at.point))
         loose = np.ones(len(step), dtype=bool)
-        while loose.any():
-            slopes = at.gradient + hessian @ np.where(loose, 0.0, step)
-            step[loose] = trust_step(hessian[np.ix_(loose, loose)], slopes[loose], radius)
+        for _ in range(3 * len(step)):
+            rest = at.gradient + hessian @ np.where(loose, 0.0, step)
+            step[loose] = trust_step(hessian[np.ix_(loose, loose)], rest[loose], radius)
             beyond = loose & ((step < down) | (step > up))
-            if not beyond.any():
-                break
             step = np.clip(step, down, up)
             loose &= ~beyond
+            if not beyond.any():
+                slopes = at.gradient + hessian @ step
+                inward = ~loose & (((step >= up) & (slopes > 0)) | ((step <= down) & (slopes < 0)))
+                if not inward.any():
+                    break
+                loose[np.argmax(np.where(inward, np.abs(slopes), -1.0))] = True
         return step, max(-float(at.gradient @ step + 0.5 * step @ hessian @ step), 0.0)
 
     def differences(self, at: Visited) -> Array:
@@ -258,6 +262,8 @@ def cross_product(scores: Array) -> Array:
 
 def trust_step(hessian: Array, gradient: Array, radius: float) -> Array:
     """Return the step of at most length ``radius`` that lowers the quadratic model most."""
+    if not len(gradient):
+        return np.zeros(0)
     values, vectors = np.linalg.eigh(hessian)
     values = np.maximum(values, 1e-3 * FLOOR)
     slopes = vectors.T @ gradient

@@ -4,8 +4,8 @@ Every iteration moves Markov chains of all subjects by one sweep, averages the c
 the M-step with gain 1 in burn-in and a falling one afterwards, and maximises. Parameters without a closed
 form follow the recursion of Robbins and Monro on the expected score, scaled by the information of Louis
 (1982).
-The estimate is the mean over the averaging phase, with gains above 1/k: this is efficient however slow EM is
-(Polyak and Juditsky 1992; Delyon, Lavielle and Moulines 1999, section 5), where gains 1/k are not.
+The estimate is the mean over the later part of that phase, with gains above 1/k: this is efficient however
+slow EM is (Polyak and Juditsky 1992; Delyon, Lavielle and Moulines 1999, section 5), where gains 1/k are not.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ Annealed = Literal["none", "omega", "sigma", "both"]
 
 ANNEALED_SHARE = 0.5  # of the burn-in
 LONGEST_ANNEALING = 200  # iterations
-FEWEST_DRAWS = 50  # chains times subjects: with fewer an iteration is mostly noise
+FEWEST_DRAWS = 300  # chains times subjects: with fewer, noise biases burn-in where EM is slow
 GAIN_EXPONENT = 0.55  # of averaging: the gain is the iteration to minus this
+SETTLED_SHARE = 1.0 / 3.0  # of the averaging phase, before whose end estimates are not averaged
 KEPT_DRAWS = 600  # of each subject, for the information matrix
 SETTLING = 60  # iterations before the interval of the test is chosen
 
@@ -44,6 +45,7 @@ class SaemSettings:
     ``chains`` per subject are run, more where that makes fewer than ``FEWEST_DRAWS`` draws in all and
     ``more_chains`` is set. ``annealed`` variances cannot fall fast at the start of burn-in.
     ``evaluate_only``: no burn-in, and the estimates stay. ``information``: make the information matrix.
+    Thetas in ``not_mu`` (from 0) are scored even where they have a random effect.
     """
 
     burn_in: int = 1000
@@ -55,6 +57,7 @@ class SaemSettings:
     test: TrendTest = field(default_factory=TrendTest)
     evaluate_only: bool = False
     information: bool = True
+    not_mu: frozenset[int] = frozenset()
     seed: int = 14455
 
 
@@ -76,7 +79,8 @@ def estimate_saem(
         min(round(ANNEALED_SHARE * burn_in), LONGEST_ANNEALING),
     )
     fewest = -(-FEWEST_DRAWS // population.n_subjects) if s.more_chains else 2
-    method = StochasticEM(population, start, s.kernels, max(s.chains, fewest, 2), annealed, s.seed)
+    n_chains = max(s.chains, fewest, 2)
+    method = StochasticEM(population, start, s.kernels, n_chains, annealed, s.seed, s.not_mu)
     state = method.begin(start)
     history: list[Iteration] = []
 
@@ -99,9 +103,13 @@ def estimate_saem(
             break
     convergence = watch.judged(history)
     stride = max(s.iterations * method.n_chains // KEPT_DRAWS, 1)
+    settled = round(SETTLED_SHARE * s.iterations)
     for count in range(max(s.iterations, 1)):
-        objective = method.sample(state, 1.0 / (count + 1))
-        method.collect(state, 1.0 / (count + 1), keep=s.iterations > 0 and count % stride == 0)
+        gain = 1.0 / (count + 1)
+        objective = method.sample(state, gain)
+        method.collect(state, gain, 1.0 / max(count - settled + 1, 1))
+        if s.iterations > 0 and count % stride == 0:
+            method.keep(state)
         record("stochastic", count, objective, final(state))
         if s.iterations > 0 and not s.evaluate_only:
             method.maximise(state, (count + 1.0) ** -GAIN_EXPONENT, count, burning=False)

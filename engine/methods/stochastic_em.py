@@ -99,9 +99,10 @@ class StochasticEM:
         n_chains: int,
         annealing: Annealing,
         seed: int,
+        not_mu: frozenset[int] = frozenset(),
     ) -> None:
         self.population, self.model = population, population.model
-        self.em = EMStep(population, start, not_mu=crawling_thetas(population, start))
+        self.em = EMStep(population, start, not_mu=not_mu | crawling_thetas(population, start))
         self.mu, self.active = self.em.mu, population.active
         self.n_chains, self.annealing = n_chains, annealing
         is_mixture = len(population.likelihoods) > 1
@@ -143,6 +144,7 @@ class StochasticEM:
         with np.errstate(divide="ignore"):
             weight = np.log(self.population.probabilities(estimate.theta)[0].T)
             raw = weight + state.evidence
+            raw = np.where(np.isneginf(raw).all(0), weight, raw)
             state.share = np.exp(raw - np.logaddexp.reduce(raw, axis=0))
             both = np.logaddexp.reduce(np.log(state.share) + weight + complete, axis=0)
         state.likelihood = _blended(state.likelihood, both, gain)
@@ -174,16 +176,18 @@ class StochasticEM:
         state.estimate = trial
         state.chains = [replace(chain, value=v) for chain, v in zip(state.chains, values, strict=True)]
 
-    def collect(self, state: State, gain: float, keep: bool) -> None:
-        """Average the estimate and the moments of each subpopulation; keep the draws where asked."""
-        free = self.em.parameterisation.pack(state.estimate)
-        state.average = free if gain == 1.0 else state.average + gain * (free - state.average)
+    def collect(self, state: State, gain: float, estimate_gain: float) -> None:
+        """Average the moments of each subpopulation, and the estimates."""
         phi = np.array([chain.phi for chain in state.chains])
         first, second = phi.mean(1), np.einsum("kcia,kcib->kiab", phi, phi) / self.n_chains
         state.first = first if gain == 1.0 else state.first + gain * (first - state.first)
         state.second = second if gain == 1.0 else state.second + gain * (second - state.second)
-        if keep:
-            state.kept.append(phi)
+        free, share = self.em.parameterisation.pack(state.estimate), estimate_gain
+        state.average = free if share == 1.0 else state.average + share * (free - state.average)
+
+    def keep(self, state: State) -> None:
+        """Keep the draws for the information matrix."""
+        state.kept.append(np.array([chain.phi for chain in state.chains]))
 
     def averaged(self, state: State) -> Estimate:
         """Return the mean of the collected estimates."""

@@ -53,7 +53,7 @@ def independent_interval(rows: Array) -> int:
     Twice the integrated autocorrelation time of the slowest column, over the later half of the rows.
     """
     late = rows[len(rows) // 2 :]
-    late = late[:, late.std(0) > 0]
+    late = late[:, ~_is_constant(late)]
     centred = late - late.mean(0)
     longest = 1.0
     for column in centred.T:
@@ -72,12 +72,14 @@ def trend_p_values(rows: Array) -> Array:
     centred = rows - rows.mean(0)
     slope = x @ centred / (x @ x)
     rest = np.square(centred - x[:, None] * slope).sum(0)
-    scale = np.abs(rows).max(0)
-    constant = centred.std(0) <= 1e-14 * scale
     error = np.sqrt(rest / (n - 2) / (x @ x))
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(error > 0, np.abs(slope) / error, np.inf)
-    return np.where(constant, 1.0, 2.0 * stdtr(n - 2, -t))
+    return np.where(_is_constant(rows), 1.0, 2.0 * stdtr(n - 2, -t))
+
+
+def _is_constant(rows: Array) -> NDArray[np.bool_]:
+    return np.asarray(rows.std(0) <= 1e-14 * np.abs(rows).max(0))
 
 
 def judge(

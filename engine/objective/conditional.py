@@ -14,7 +14,14 @@ import numpy as np
 
 from ..estimate import Array, Estimate, Gradient
 from ..failure import ModelFailure
-from ..inner.mode import Modes, active_etas, find_modes, half_second_derivative, prior_precision
+from ..inner.mode import (
+    Modes,
+    active_etas,
+    find_modes,
+    half_second_derivative,
+    log_determinant,
+    prior_precision,
+)
 from ..ir.task import Method
 from .conditional_gradient import component_gradient
 from .displacement import displacement_of
@@ -23,6 +30,7 @@ from .first_order import FirstOrderObjective
 from .observations import ObservationLikelihood
 from .points import Points
 from .population import Population
+from .quadrature import QuadratureObjective
 
 METHODS = ("foce", "focei", "laplace", "laplacei")
 
@@ -48,7 +56,12 @@ class ConditionalObjective:
         self.displacement = displacement_of(population.model)
 
     def value(self, estimate: Estimate, start: Array | None = None) -> Evaluation:
-        """Return the objective at ``estimate``; ``start`` [component, id, eta] are modes nearby."""
+        """Return the objective at ``estimate``; ``start`` [component, id, eta] are modes nearby.
+
+        Without them, and where several starts are asked for, the population's own are tried.
+        """
+        if start is None and self.draws and self.population.start_etas is not None:
+            start = np.stack([self.population.start_etas] * len(self.population.likelihoods))
         found = [
             self._component(likelihood, estimate, None if start is None else start[m])
             for m, likelihood in enumerate(self.population.likelihoods)
@@ -94,9 +107,7 @@ class ConditionalObjective:
             )
             return nothing.value, nothing
         points = Points(likelihood, estimate, self.interaction)
-        modes = find_modes(
-            likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points
-        )
+        modes = find_modes(likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points)
         if not len(active):
             return modes.value, modes
         own = modes.information[:, active[:, None], active]
@@ -105,14 +116,6 @@ class ConditionalObjective:
             own = own + prior[0]
             modes.information[:, active[:, None], active] = own
         return modes.value + prior[1] + log_determinant(own), modes
-
-
-def log_determinant(matrices: Array) -> Array:
-    """Return log|H| of each matrix, infinite where it is not positive definite."""
-    finite = np.isfinite(matrices).all((-1, -2))
-    values = np.linalg.eigvalsh(np.where(finite[..., None, None], matrices, np.eye(matrices.shape[-1])))
-    sound = finite & (values[..., 0] > 0.0)
-    return np.where(sound, np.log(np.where(values > 0.0, values, 1.0)).sum(-1), np.inf)
 
 
 def objective_of(population: Population, method: Method, draws: int = 0, seed: int = 0) -> Objective:
@@ -127,4 +130,8 @@ def objective_of(population: Population, method: Method, draws: int = 0, seed: i
         return ConditionalObjective(population, method, draws, seed)
     if method in ("fo", "foi"):
         return FirstOrderObjective(population, method)
-    raise ModelFailure(f"{method} has no deterministic objective", hint="fo, foi, foce, focei, laplace, laplacei")
+    if method == "agq":
+        return QuadratureObjective(population, None, draws, seed)
+    raise ModelFailure(
+        f"{method} has no deterministic objective", hint="fo, foi, foce, focei, laplace, laplacei and agq have"
+    )

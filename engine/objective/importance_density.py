@@ -17,7 +17,8 @@ Points = Literal["random", "sobol", "lattice"]
 # generating vector of a lattice sequence for up to 2^20 points (Cools, Kuo and Nuyens 2006)
 LATTICE = np.array([1, 182667, 469891, 498753, 110745, 446247, 250185, 118627, 245333, 283199])
 LOG_2PI = math.log(2.0 * math.pi)
-SCALES = np.array([1.0, 1.2, 1.5, 1.9, 2.4, 3.0])  # of the variance, that are tried for each subject
+BITS = 30  # of the coordinates of a Sobol net
+SCALES = np.array([1.2, 1.5, 1.9, 2.4, 3.0])  # of the variance, tried for each subject: never too narrow
 HEAVY = (0, 10, 4)  # degrees of freedom likewise; 0: normal
 
 
@@ -119,23 +120,27 @@ class BasePoints:
 def base_points(
     draws: int, subjects: int, dimensions: int, method: Points, seed: int, name: str
 ) -> BasePoints:
-    """Return random points, or a net of quasi-random points rotated independently for each subject.
+    """Return random points, or quasi-random ones shifted at random for each subject.
 
-    Rotation (Cranley and Patterson 1976) keeps the points of each subject even and the errors of different
-    subjects independent.
+    The shift (of the digits of a Sobol net, of the points of a lattice: Cranley and Patterson 1976) keeps the
+    points of each subject even and the errors of different subjects independent.
     """
     generator = stream(seed, name)
     if method == "random":
         normal = generator.standard_normal((draws, subjects, dimensions))
         return BasePoints(normal, generator.random((draws, subjects)))
-    if method == "sobol" or dimensions >= len(LATTICE):
+    size = dimensions + 1
+    if method == "sobol" or size > len(LATTICE):
         from scipy.stats.qmc import Sobol  # costs most of a second to import
 
-        net = Sobol(dimensions + 1, scramble=True, seed=stream_seed(seed, name + "/net") % 2**31)
+        net = Sobol(size, scramble=True, seed=stream_seed(seed, name + "/net") % 2**31, bits=BITS)
         base = net.random_base2(max(math.ceil(math.log2(max(draws, 1))), 0))[:draws]
+        digits = (base * 2**BITS).astype(np.int64)
+        shift = generator.integers(0, 2**BITS, (subjects, size))
+        uniform = ((digits[:, None, :] ^ shift) + 0.5) / 2**BITS
     else:
-        base = np.mod(_radical_inverse(draws)[:, None] * LATTICE[: dimensions + 1], 1.0)
-    uniform = np.mod(base[:, None, :] + generator.random((subjects, dimensions + 1)), 1.0)
+        base = _radical_inverse(draws)[:, None] * LATTICE[:size]
+        uniform = np.mod(base[:, None, :] + generator.random((subjects, size)), 1.0)
     uniform = np.clip(uniform, 1e-12, 1.0 - 1e-12)
     return BasePoints(np.asarray(ndtri(uniform[..., :-1])), uniform[..., -1])
 

@@ -1,6 +1,6 @@
-"""First-order expansions of the model around given random effects: -2LL by linearisation, weighted residuals.
+"""First-order expansions of the model around given random effects: -2LL by linearisation.
 
-y_i is about N(f(eta0) - J eta0, J Omega J' + V) (Lindstrom and Bates 1990; Hooker, Staatz and Karlsson 2007).
+y_i is about N(f(eta0) - J eta0, J Omega J' + V) (Lindstrom and Bates 1990).
 """
 
 from __future__ import annotations
@@ -25,18 +25,13 @@ class Expansion:
 
 
 def expand(
-    joint: Joint,
-    parameters: tuple[Tensor, Tensor, Tensor],
-    eta: Float[Tensor, "id active"],
-    variance_at: Float[Tensor, "id active"] | None = None,
+    joint: Joint, parameters: tuple[Tensor, Tensor, Tensor], eta: Float[Tensor, "id active"]
 ) -> Expansion:
-    """Return the expansion at ``eta``, the residual variance taken at ``variance_at`` (default: ``eta``)."""
+    """Return the expansion at ``eta``."""
     theta, omega, sigma = parameters
     local = slopes(joint, theta, omega, sigma, eta[None])
     jacobian = local.mean_slope[0]
     variance = local.variance[0]
-    if variance_at is not None:
-        variance = slopes(joint, theta, omega, sigma, variance_at[None]).variance[0]
     residual = local.residual[0] + torch.einsum("ijk,ik->ij", jacobian, eta)
     covariance = jacobian @ joint.active_omega(omega) @ jacobian.mT + torch.diag_embed(variance)
     return Expansion(residual, covariance)
@@ -53,12 +48,3 @@ def linearised_likelihood(
     logs = 2.0 * chol.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     by_subject = white.square().sum(-1) + logs + LOG_2PI * count
     return LinearisedLikelihood(float(by_subject.sum()), by_subject.numpy())
-
-
-def weighted(expansion: Expansion) -> Float[Tensor, "id record"]:
-    """Return the residuals times the symmetric inverse square root of their covariance."""
-    values: Tensor
-    vectors: Tensor
-    values, vectors = torch.linalg.eigh(expansion.covariance)
-    root = vectors @ torch.diag_embed(values.clamp(min=1e-300).rsqrt()) @ vectors.mT
-    return (root @ expansion.residual[..., None])[..., 0]

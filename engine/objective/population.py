@@ -33,10 +33,15 @@ class Population:
     prior
         What the prior adds to the objective, None where there is none; a step that has none
         (:meth:`without_prior`) leaves it out.
+    start_etas
+        [id, eta], where searches for conditional modes and Markov chains may begin; None: at 0.
     """
 
-    def __init__(self, model: Model, data: DataSet, threads: int = 1) -> None:
+    def __init__(
+        self, model: Model, data: DataSet, threads: int = 1, start_etas: Array | None = None
+    ) -> None:
         self.model, self.data, self.threads = model, data, threads
+        self.start_etas = start_etas
         self.mixture = None if model.mixture is None else MixtureProbabilities(model, data)
         self.prior = None if model.prior is None else PriorPenalty(model)
         components = [None] if model.mixture is None else list(range(1, model.mixture.n + 1))

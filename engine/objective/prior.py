@@ -54,6 +54,20 @@ class WishartTerm:
         slope = self.weight * (inverse - inverse @ self.mode @ inverse)
         gradient[inside, inside] += 0.5 * (slope + slope.T)
 
+    def directions(self, covariance: Array) -> Array:
+        """Return symmetric matrices R [row, n, n]: the squares <R, d>^2 of a change d sum to 4 d'Id.
+
+        I is the information of the block at ``covariance``, half the second derivative at the mode:
+        d'Id = nu / 2 tr(B^-1 d B^-1 d).
+        """
+        inside = slice(self.first, self.last)
+        root = np.linalg.inv(np.linalg.cholesky(covariance[inside, inside])).T
+        n = len(root)
+        pairs = [(a, b) for a in range(n) for b in range(a + 1)]
+        found = [np.outer(root[:, a], root[:, b]) * (1.0 if a == b else math.sqrt(2.0)) for a, b in pairs]
+        made = math.sqrt(2.0 * self.weight) * np.array(found)
+        return np.asarray(0.5 * (made + made.transpose(0, 2, 1)))
+
     @property
     def constant(self) -> float:
         """-2 log of the density's normalising constant, the scale matrix nu times the mode.
@@ -117,6 +131,30 @@ class PriorPenalty:
         for term in self.sigma:
             term.add_gradient(estimate.sigma, sigma)
         return Gradient(theta, omega, sigma)
+
+    def scores(self, estimate: Estimate) -> Gradient:
+        """Return gradients [row, ..] that sum to :meth:`gradient`, as if each row were a subject's.
+
+        The sum of their outer products is four times the prior's information, plus what vanishes where the
+        gradient does: so the prior counts in matrices that are made of the subjects' gradients.
+        """
+        total = self.gradient(estimate)
+        rows: list[tuple[str, tuple[slice, ...], Array]] = []
+        for column in np.linalg.cholesky(self.precision).T:
+            part = np.zeros_like(total.theta)
+            part[self.rows] = 2.0 * column
+            rows.append(("theta", (slice(None),), part))
+        for name, terms in (("omega", self.omega), ("sigma", self.sigma)):
+            full: Array = getattr(estimate, name)
+            for term in terms:
+                inside = slice(term.first, term.last)
+                rows += [(name, (inside, inside), part) for part in term.directions(full)]
+        n = max(2 * len(rows), 1)
+        made = {name: np.repeat(getattr(total, name)[None] / n, n, 0) for name in ("theta", "omega", "sigma")}
+        for k, (name, place, part) in enumerate(rows):
+            made[name][2 * k][place] += part / math.sqrt(2.0)
+            made[name][2 * k + 1][place] -= part / math.sqrt(2.0)
+        return Gradient(made["theta"], made["omega"], made["sigma"])
 
     @property
     def constant(self) -> float:

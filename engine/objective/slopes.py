@@ -16,6 +16,7 @@ from .displacement import Displacement
 from .points import Points
 
 SIGMA_STEP = 2e-5  # relative; the information is a rational function of sigma
+SIGNS = np.array([1.0, -1.0])  # of the two points of a first difference
 READ_STEP = 1e-3  # relative, four points: where the statements read sigma or omega
 
 
@@ -36,16 +37,15 @@ def information_slopes(
     [id, free] and [id, eps, eps].
     """
     estimate, free = points.estimate, points.free_thetas
-    multiples, weights = how.multiples, how.weights
     step = how.first * scales
     by_theta = np.zeros((len(eta), len(free)))
     if len(free):
-        thetas = np.tile(estimate.theta, (len(multiples), len(free), 1))
-        thetas[:, np.arange(len(free)), free] += multiples[:, None] * step
-        etas = np.broadcast_to(eta, (len(multiples) * len(free), *eta.shape))
+        thetas = np.tile(estimate.theta, (2, len(free), 1))
+        thetas[:, np.arange(len(free)), free] += SIGNS[:, None] * step
+        etas = np.broadcast_to(eta, (2 * len(free), *eta.shape))
         found = points(etas, "eta", thetas.reshape(-1, thetas.shape[-1])).information
-        found = found[..., active[:, None], active].reshape(len(multiples), len(free), *metric.shape)
-        by_theta = np.einsum("w,wkipq,iqp->ik", weights, found, metric) / step
+        found = found[..., active[:, None], active].reshape(2, len(free), *metric.shape)
+        by_theta = np.einsum("kipq,iqp->ik", found[0] - found[1], metric) / (2.0 * step)
     by_sigma = np.zeros((len(eta), *estimate.sigma.shape))
     elements = list(free_elements(points.likelihood.model.sigma))
     if elements and not points.likelihood.reads_sigma:
@@ -65,18 +65,17 @@ def eta_slopes(
 
     ``metric`` [id, active, active] is held; the root of its diagonal scales the displacements.
     """
-    multiples, weights = how.multiples, how.weights
     step = how.first * np.sqrt(np.einsum("ipp->ip", metric))
     moves = np.zeros((len(active), *eta.shape))
     for k, eta_k in enumerate(active):
         moves[k, :, eta_k] = step[:, k]
-    etas = eta + multiples[:, None, None, None] * moves
+    etas = eta + SIGNS[:, None, None, None] * moves
     found = points(etas.reshape(-1, *eta.shape), "eta")
-    shape = (len(multiples), len(active))
+    shape = (2, len(active))
     information = found.information[..., active[:, None], active].reshape(*shape, *metric.shape)
     gradient = found.gradient[..., active].reshape(*shape, *metric.shape[:2])
-    by_eta = np.einsum("w,wkipq,iqp->ik", weights, information, metric) / step
-    curvature = 0.5 * np.einsum("w,wkip->ikp", weights, gradient) / step[:, :, None]
+    by_eta = np.einsum("kipq,iqp->ik", information[0] - information[1], metric) / (2.0 * step)
+    curvature = (gradient[0] - gradient[1]).transpose(1, 0, 2) / (4.0 * step[:, :, None])
     return by_eta, 0.5 * (curvature + curvature.transpose(0, 2, 1))
 
 
@@ -90,11 +89,11 @@ def slopes_along(
     length = np.sqrt(np.maximum(np.einsum("ip,ipq,iq->i", direction, metric, direction), 0.0))
     moves = np.zeros_like(eta)
     moves[:, active] = direction / np.where(length > 0.0, length, 1.0)[:, None]
-    found = points(eta + how.first * how.multiples[:, None, None] * moves, "eta+theta")
-    weights = how.weights / how.first
-    n_eta = points.likelihood.n_etas
-    by_theta = np.einsum("w,wit,i->it", weights, found.gradient[..., n_eta:], length)
-    return by_theta, np.einsum("w,wief,i->ief", weights, found.sigma_gradient, length)
+    found = points(eta + how.first * SIGNS[:, None, None] * moves, "eta+theta")
+    scale = length / (2.0 * how.first)
+    slopes = found.gradient[..., points.likelihood.n_etas :]
+    by_theta = scale[:, None] * (slopes[0] - slopes[1])
+    return by_theta, scale[:, None, None] * (found.sigma_gradient[0] - found.sigma_gradient[1])
 
 
 def theta_scales(points: Points, slopes: Array) -> Array:

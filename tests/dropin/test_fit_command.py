@@ -151,9 +151,11 @@ def test_data_named_on_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-def test_an_interrupted_run_leaves_readable_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["vae", "saem"])
+def test_an_interrupted_run_leaves_readable_rows(method: str, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     arguments = [*PROGRAM, "fit", str(EXAMPLE / "theophylline.ctl"), "--output", str(folder)]
+    arguments += ["--method", method]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     rows = folder / "theophylline.ext"
     deadline = time.monotonic() + 120
@@ -170,6 +172,20 @@ def test_an_interrupted_run_leaves_readable_rows(tmp_path: Path) -> None:
     for row in body:
         assert len([float(word) for word in row.split()]) == columns
     assert not (folder / "fit.json").exists()
+
+
+def test_a_classical_run_needs_no_torch(tmp_path: Path) -> None:
+    """Its import alone costs a second."""
+    program = (
+        "import sys; from elbomix import fit; "
+        "done = fit(sys.argv[1], method='foce', output=sys.argv[2]); "
+        "assert done.status.code == 'converged', done.status; "
+        "assert 'torch' not in sys.modules and 'pyomo' not in sys.modules"
+    )
+    arguments = [sys.executable, "-c", program, str(EXAMPLE / "theophylline.ctl"), str(tmp_path / "out")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "out" / "encoder.pt").exists()
 
 
 def test_a_control_stream_of_the_users_own_is_left_alone(tmp_path: Path) -> None:

@@ -179,6 +179,18 @@ def test_tables_with_simulated_residuals_repeat_exactly(tmp_path: Path) -> None:
     np.testing.assert_allclose(edges, np.round(edges * 2) / 2, atol=1e-6)
 
 
+def test_names_of_simulated_residuals_are_items_of_a_table(tmp_path: Path) -> None:
+    """NPD is no abbreviation of the option NPDTYPE."""
+    model, _ = read(
+        tmp_path,
+        LINE.replace("NPDE NPD EPRED", "NPD NPDE EPRED NPDTYPE=1"),
+        [{"ID": 1.0, "TIME": 1.0, "DV": 1.0}],
+    )
+    (table,) = model.tables
+    assert table.items == ("ID", "TIME", "NPD", "NPDE", "EPRED", "EWRES")
+    assert TableSettings.of(model) == TableSettings(draws=400, seed=7, simulated_observations=True)
+
+
 def test_observations_below_a_limit_take_a_uniform_place_there() -> None:
     """Nguyen, Comets and Mentre (2012): the place of censored data is uniform below what the model says."""
     rng = np.random.default_rng(31)

@@ -1,4 +1,4 @@
-"""-2 log p(y | eta) of all kinds of observations against formulas written out here, derivatives against differences."""
+"""-2 log p(y | eta) of all kinds of observations, against formulas and differences written out here."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def two_responses(theta: Array, sigma: Array, eta: Array, rows: Rows) -> float:
 def poisson(theta: Array, sigma: Array, eta: Array, rows: Rows) -> float:
     observed = rows[rows[:, 3] == 0]
     counts = np.floor(observed[:, 2])
-    return float(-2.0 * stats.poisson.logpmf(counts, course(theta, eta, observed)).sum())
+    return float(-2.0 * np.sum(stats.poisson.logpmf(counts, course(theta, eta, observed))))
 
 
 def binary(theta: Array, sigma: Array, eta: Array, rows: Rows) -> float:
     observed = rows[rows[:, 3] == 0]
     chance = 1.0 / (1.0 + np.exp(-(course(theta, eta, observed) - LOQ)))
-    return float(-2.0 * stats.bernoulli.logpmf(observed[:, 2] > LOQ, chance).sum())
+    return float(-2.0 * np.sum(stats.bernoulli.logpmf(observed[:, 2] > LOQ, chance)))
 
 
 def below(theta: Array, sigma: Array, eta: Array, rows: Rows) -> float:
@@ -349,3 +349,29 @@ def test_a_density_that_is_none_is_infinite(tmp_path: Path) -> None:
     assert np.isinf(likelihood.terms(THETA, SIGMA, ETAS).value).tolist() == [[False, True], [True, False]]
     other = likelihood_of(CASES["correlated responses in L2"], tmp_path, ROWS)
     assert np.isinf(other.terms(THETA, np.array([[0.05, 0.2], [0.2, 0.09]]), ETAS).value).any()
+
+
+def test_error_code_called_at_observations_alone_leaves_nothing_behind_elsewhere(tmp_path: Path) -> None:
+    """CALLFL=0 in $ERROR: the state before is that of the last observation, not what dose records hold."""
+    rows = np.array(
+        [[1, 0, 5, 10, 1, 0], [1, 0, 1, 0, 0, 0], [1, 1, 7, 10, 1, 0], [1, 1, 0, 0, 0, 0], [1, 2, 1, 0, 0, 0]]
+    )  # ID, TIME, DV, AMT, MDV, nothing
+    data = tmp_path / "data.csv"
+    np.savetxt(data, rows, delimiter=",", fmt="%.10g")
+    text = (
+        "$PROBLEM states\n$INPUT ID TIME DV AMT MDV NONE\n$DATA data.csv\n$SUBROUTINE ADVAN1\n$PK\n"
+        "K = THETA(1)*EXP(ETA(1))\nIF (TIME.EQ.0) BEFORE = 0\n$ERROR\nCALLFL=0\nP = 1/(1 + EXP(-THETA(2) - "
+        "BEFORE))\nBEFORE = DV\nY = 1 - P\nIF (DV.EQ.1) Y = P\n"
+        "$THETA 0.1 0.3\n$OMEGA 0.1\n$ESTIMATION METHOD=1 LAPLACE LIKE\n"
+    )
+    found = {}
+    for name, code in (("observations", text), ("every event", text.replace("CALLFL=0", "CALLFL=-1"))):
+        model = parse_model(code, str(tmp_path / "run.ctl"))
+        likelihood = ObservationLikelihood(model, read_data(model, data))
+        found[name] = likelihood.terms(np.array([0.1, 0.3]), np.zeros((0, 0)), np.zeros((1, 1, 1))).value[
+            0, 0
+        ]
+    for name, before in (("observations", [0, 1, 0]), ("every event", [0, 7, 0])):
+        chance = 1 / (1 + np.exp(-0.3 - np.array(before)))
+        expected = -2 * np.log(np.where(np.array([1, 0, 1]) == 1, chance, 1 - chance)).sum()
+        assert found[name] == pytest.approx(expected, rel=1e-13)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 
-from elbomix.engine.estimate import Estimate, initial
+from elbomix.engine.covariance_step import CovarianceSettings, covariance_step
+from elbomix.engine.estimate import Estimate, Gradient, initial
 from elbomix.engine.failure import ModelFailure
+from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
+from elbomix.engine.objective.population import Population
 from elbomix.engine.objective.prior import PriorPenalty
-from elbomix.parsers.read import parse_model
+from elbomix.parsers.read import parse_model, read_data
 
 HEAD = """$PROBLEM prior
 $INPUT ID TIME DV
@@ -56,7 +61,7 @@ def test_normal_part_is_the_density() -> None:
 
 
 def test_covariance_part_is_an_inverse_wishart_density() -> None:
-    """The density with the mode where it was asked, up to a constant: nu - n - 1 degrees, scale nu times mode."""
+    """Up to a constant that of nu - n - 1 degrees of freedom and scale nu times mode."""
     text = HEAD + PRIOR
     prior = penalty(text)
     at, other = start(text), start(text)
@@ -154,7 +159,7 @@ def test_a_prior_in_a_file_is_refused() -> None:
 def test_what_nonmem_added_to_a_first_order_objective() -> None:
     """NONMEM 7.2 printed 741.519277 for a model whose first-order objective is 742.051045 there.
 
-    Run ``nwpri`` of the test files of PsN (Uppsala Pharmacometrics): omega at its mode, thetas off their means.
+    Run ``nwpri`` of the test files of PsN: omega is at its mode, the thetas are off their means.
     """
     text = """$PROBLEM phenobarbital
 $INPUT ID TIME DV
@@ -192,3 +197,64 @@ $SIGMAPD (1 FIXED)
 def test_constant_is_the_one_that_nonmem_prints() -> None:
     """The line 'PRIOR CONSTANT TO OBJECTIVE FUNCTION' of NONMEM 7.4 for this prior."""
     assert penalty(BAYES).constant == pytest.approx(126.804992662172, abs=1e-9)
+
+
+def test_scores_sum_to_the_gradient_and_their_products_to_the_information() -> None:
+    """At the mode four times half the second derivative of the penalty, taken by differences of gradients."""
+    prior = penalty(HEAD + PRIOR)
+    omega, sigma = np.zeros((3, 3)), np.diag([0.3, 0.5])
+    omega[:2, :2], omega[2, 2] = MODES[0][1], 0.07
+    mode = Estimate(MEAN.copy(), omega, sigma)
+    rng = np.random.default_rng(3)
+
+    def along(gradient: Gradient, change: Estimate) -> NDArray[np.float64]:
+        total = (gradient.theta * change.theta).sum(-1)
+        total = total + (gradient.omega * change.omega).sum((-2, -1))
+        return np.asarray(total + (gradient.sigma * change.sigma).sum((-2, -1)))
+
+    def moved(size: float, change: Estimate) -> Estimate:
+        pairs = ((getattr(mode, name), getattr(change, name)) for name in ("theta", "omega", "sigma"))
+        return Estimate(*(a + size * b for a, b in pairs))
+
+    for _ in range(5):
+        block = rng.normal(size=(3, 3))
+        block[2, :2] = block[:2, 2] = 0.0
+        change = Estimate(rng.normal(size=3), 0.1 * (block + block.T), np.diag(rng.normal(size=2)))
+        h = 1e-5
+        ends = [along(prior.gradient(moved(s * h, change)), change) for s in (1, -1)]
+        curvature = (ends[0] - ends[1]) / (2 * h)
+        assert (along(prior.scores(mode), change) ** 2).sum() == pytest.approx(2 * curvature, rel=1e-6)
+    at = start(HEAD + PRIOR)
+    scores, gradient = prior.scores(at), prior.gradient(at)
+    for name in ("theta", "omega", "sigma"):
+        np.testing.assert_allclose(getattr(scores, name).sum(0), getattr(gradient, name), rtol=1e-12)
+
+
+def test_a_fit_with_a_normal_prior_is_the_precision_weighted_mean(tmp_path: Path) -> None:
+    """Linear model, variances fixed: information and estimates of data and prior add up."""
+    rng = np.random.default_rng(11)
+    n, k, mean, variance, omega, sigma = 12, 3, 4.0, 0.02, 0.3, 0.5
+    y = 5.0 + math.sqrt(omega) * rng.normal(size=(n, 1)) + math.sqrt(sigma) * rng.normal(size=(n, k))
+    rows = [(i + 1, j, y[i, j]) for i in range(n) for j in range(k)]
+    data = tmp_path / "data.csv"
+    np.savetxt(data, rows, delimiter=",", fmt="%.15g")
+    text = (
+        "$PROBLEM linear\n$INPUT ID TIME DV\n$DATA data.csv\n$PRED\nY = THETA(1) + ETA(1) + EPS(1)\n"
+        f"$THETA 3\n$OMEGA {omega} FIX\n$SIGMA {sigma} FIX\n$PRIOR NWPRI\n$THETAP {mean} FIX\n"
+        f"$THETAPV {variance} FIX\n$ESTIMATION METHOD=1 INTER\n"
+    )
+    model = parse_model(text, str(tmp_path / "run.ctl"))
+    population = Population(model, read_data(model, data))
+    of_data = n * k / (sigma + k * omega)
+    information = of_data + 1.0 / variance
+    for method in ("fo", "focei", "laplacei"):
+        step = estimate_conditional(population, method, initial(model))
+        expected = (of_data * y.mean() + mean / variance) / information
+        assert step.estimate.theta[0] == pytest.approx(expected, abs=1e-3 / math.sqrt(information))
+        penalty_there = (step.estimate.theta[0] - mean) ** 2 / variance
+        without = estimate_conditional(
+            population.without_prior(), method, step.estimate, ConditionalSettings(max_evaluations=0)
+        )
+        assert step.ofv == pytest.approx(without.ofv + penalty_there, rel=1e-12)
+        made, _ = covariance_step(population, step, CovarianceSettings("r"))
+        assert made is not None and made.se[0] == pytest.approx(information**-0.5, rel=1e-6)

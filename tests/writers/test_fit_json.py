@@ -28,7 +28,8 @@ def test_schema(tmp_path: Path) -> None:
     assert content["schema"] == 1
     step_keys = {
         "status", "message", "remedy", "method", "ofv", "minus_two_ll", "minus_two_elbo", "bicc",
-        "parameters", "selection", "seconds", "seed", "warnings", "ofv_se", "search", "convergence", "covariance",
+        "parameters", "selection", "seconds", "seed", "warnings",
+        "ofv_se", "search", "convergence", "covariance",
     }  # fmt: skip
     extra = {"schema", "n_subjects", "n_observations", "steps", "versions", "sha256"}
     assert set(content) == step_keys | extra

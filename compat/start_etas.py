@@ -1,0 +1,119 @@
+"""Random effects that searches may begin with: $ETAS and $PHIS, values or the table of an earlier run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.estimate import Estimate, initial
+from ..engine.ir.dataset import DataSet
+from ..engine.ir.model import Model
+from ..engine.ir.task import OtherTask
+from ..engine.mu_model import MuModel
+from ..parsers.problem import Problem, ProblemError
+
+Array = NDArray[np.float64]
+_BETWEEN = re.compile(r"\s*,\s*(?![^(]*\))|\s+")  # the comma inside ETC(1,1) is none
+_NUMBER = re.compile(r"TABLE NO\.\s+(\d+)")
+
+
+def start_etas(model: Model, data: DataSet, start: Estimate | None = None) -> Array | None:
+    """Return the random effects [id, eta] that $ETAS or $PHIS of ``model`` give, None where neither is there.
+
+    Phis are mu plus eta, mu taken at ``start`` (default: the initial estimates). Raises :class:`ProblemError`
+    where the file cannot be read or does not fit.
+    """
+    tasks = [task for task in model.other_tasks if task.name in ("etas", "phis")]
+    if not tasks:
+        return None
+    if len(tasks) > 1:
+        raise _problem("$ETAS and $PHIS are given more than once", tasks[1], "keep one of them")
+    (task,) = tasks
+    options = dict(task.options)
+    if "FILE" in options:
+        values, is_phi = _read(model, data, task, options)
+    else:
+        values, is_phi = _same_for_all(model, data, task, options), task.name == "phis"
+    if not is_phi:
+        return values
+    mu = MuModel.of(model, data)
+    known = sorted(mu.references)
+    missing = [k + 1 for k in range(model.n_etas) if k not in mu.references and values[:, k].any()]
+    if missing:
+        raise _problem(
+            f"the phi of ETA({missing[0]}) is given, and the model has no MU_{missing[0]} that is constant "
+            "within subjects",
+            task,
+            "give etas with $ETAS",
+        )
+    values[:, known] -= mu((start or initial(model)).theta)[:, known]
+    return values
+
+
+def _problem(message: str, task: OtherTask, hint: str = "") -> ProblemError:
+    return ProblemError([Problem(message, task.span, hint)])
+
+
+def _same_for_all(model: Model, data: DataSet, task: OtherTask, options: dict[str, str]) -> Array:
+    words = re.split(r"[\s,]+", options.get("VALUES", "").strip())
+    try:
+        given = [float(word.replace("D", "E")) for word in words if word]
+    except ValueError as error:
+        raise _problem(f"${task.name.upper()} holds text that is no number: {error}", task) from error
+    if not given or len(given) > model.n_etas:
+        raise _problem(f"${task.name.upper()} has {len(given)} values for {model.n_etas} etas", task)
+    row = np.zeros(model.n_etas)
+    row[: len(given)] = given
+    return np.tile(row, (data.n_subjects, 1))
+
+
+def _read(model: Model, data: DataSet, task: OtherTask, options: dict[str, str]) -> tuple[Array, bool]:
+    """Return the values of the table asked for, by ID, and whether they are phis."""
+    path = Path(model.path).parent / options["FILE"].strip("\"'")
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise _problem(f"cannot read the random effects in {path}: {error.strerror}", task) from error
+    wanted = options.get("TBLN", "1")
+    tables: dict[str, list[list[str]]] = {}
+    current = tables.setdefault("1", [])
+    for line in lines:
+        head = _NUMBER.match(line.strip())
+        if head:
+            current = tables[head.group(1)] = []
+        elif line.strip():
+            current.append(_BETWEEN.split(line.strip()))
+    rows = tables.get(wanted, [])
+    if len(rows) < 2:
+        raise _problem(f"{path} has no table {wanted}", task, "see TBLN")
+    labels = [label.upper() for label in rows[0]]
+    letters = "PHI" if "PHI(1)" in labels else "ETA"
+    names = [f"{letters}({i + 1})" for i in range(model.n_etas)]
+    lacking = [name for name in ("ID", *names) if name not in labels]
+    if lacking:
+        raise _problem(
+            f"{path} has no column {lacking[0]}", task, "expected a .phi file of a run of this model"
+        )
+    columns = [labels.index(name) for name in ("ID", *names)]
+    try:
+        table = np.array([[float(row[c]) for c in columns] for row in rows[1:]])
+    except (ValueError, IndexError) as error:
+        raise _problem(f"table {wanted} of {path} cannot be read: {error}", task) from error
+    return _by_id(table, data, task, path), letters == "PHI"
+
+
+def _by_id(table: Array, data: DataSet, task: OtherTask, path: Path) -> Array:
+    """Return one row a subject: those of equal ID in their order."""
+    waiting: dict[float, list[Array]] = {}
+    for row in table:
+        waiting.setdefault(float(row[0]), []).append(row[1:])
+    found = []
+    for ident in data.ids:
+        rows = waiting.get(float(ident), [])
+        if not rows:
+            raise _problem(f"{path} has no random effects of ID {ident:g}", task)
+        found.append(rows.pop(0) if len(rows) > 1 else rows[0])
+    return np.array(found)

@@ -1,0 +1,89 @@
+"""Random effects that a control stream gives to begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elbomix.compat.start_etas import start_etas
+from elbomix.parsers.problem import ProblemError
+from elbomix.parsers.read import parse_model, read_data
+
+TEXT = """$PROBLEM etas
+$INPUT ID TIME DV WT
+$DATA data.csv
+$PRED
+MU_1 = LOG(THETA(1)) + THETA(2)*WT
+A = EXP(MU_1 + ETA(1))
+Y = A + ETA(2) + EPS(1)
+$THETA (0,2) 0.1
+$OMEGA 0.1 0.2
+$SIGMA 1
+$ESTIMATION METHOD=1 MCETA=1
+"""
+DATA = "3,0,1,10\n3,1,2,10\n1,0,1,20\n2,0,1,30\n2,1,4,30\n"
+TABLES = """TABLE NO.     1: First Order Conditional Estimation: Problem=1
+ SUBJECT_NO   ID           ETA(1)       ETA(2)       ETC(1,1)     ETC(2,1)     ETC(2,2)     OBJ
+            1            1  1.0E-01  2.0E-01  1.0E-02  0.0E+00  1.0E-02    1.5
+            2            2  3.0E-01  4.0E-01  1.0E-02  0.0E+00  1.0E-02    1.5
+            3            3  5.0E-01 -6.0E-01  1.0E-02  0.0E+00  1.0E-02    1.5
+TABLE NO.     2: Importance Sampling: Problem=1
+ SUBJECT_NO,ID,PHI(1),PHI(2),PHC(1,1),PHC(2,1),PHC(2,2),OBJ
+1,1,3.0,0,0.1,0,0.1,2
+2,2,4.0,0,0.1,0,0.1,2
+3,3,2.0,0,0.1,0,0.1,2
+"""
+MU = np.log(2.0) + 0.1 * np.array([10.0, 20.0, 30.0])
+
+
+def found(folder: Path, record: str, tables: str = TABLES):  # type: ignore[no-untyped-def]
+    (folder / "data.csv").write_text(DATA)
+    (folder / "before.phi").write_text(tables)
+    model = parse_model(TEXT + record, str(folder / "run.ctl"))
+    return start_etas(model, read_data(model, folder / "data.csv"))
+
+
+def test_none_without_a_record(tmp_path: Path) -> None:
+    assert found(tmp_path, "") is None
+
+
+def test_values_are_those_of_all_subjects(tmp_path: Path) -> None:
+    """Etas that are not named begin at 0."""
+    np.testing.assert_array_equal(found(tmp_path, "$ETAS 0.4\n"), [[0.4, 0.0]] * 3)
+    np.testing.assert_array_equal(found(tmp_path, "$ETAS 0.4 -1.5\n"), [[0.4, -1.5]] * 3)
+
+
+def test_a_table_is_matched_by_id(tmp_path: Path) -> None:
+    etas = found(tmp_path, "$ETAS FILE=before.phi\n")
+    np.testing.assert_array_equal(etas, [[0.5, -0.6], [0.1, 0.2], [0.3, 0.4]])
+
+
+def test_phis_are_mu_and_eta(tmp_path: Path) -> None:
+    """mu = log 2 + 0.1 WT at the initial estimates."""
+    etas = found(tmp_path, "$ETAS FILE=before.phi TBLN=2\n")
+    np.testing.assert_allclose(etas[:, 0], np.array([2.0, 3.0, 4.0]) - MU, rtol=1e-14)
+    np.testing.assert_allclose(found(tmp_path, "$PHIS 3\n")[:, 0], 3.0 - MU, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("$ETAS 1 2 3\n", "3 values for 2 etas"),
+        ("$ETAS FILE=absent.phi\n", "cannot read"),
+        ("$ETAS FILE=before.phi TBLN=7\n", "no table 7"),
+        ("$PHIS 1 2\n", "no MU_2"),
+        ("$ETAS 1\n$PHIS 2\n", "more than once"),
+    ],
+)
+def test_records_that_cannot_be_used(tmp_path: Path, record: str, message: str) -> None:
+    with pytest.raises(ProblemError, match=message):
+        found(tmp_path, record)
+
+
+def test_tables_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match="no random effects of ID 3"):
+        found(tmp_path, "$ETAS FILE=before.phi\n", TABLES.replace("3            3  5", "3            4  5"))
+    with pytest.raises(ProblemError, match=r"no column ETA\(2\)"):
+        found(tmp_path, "$ETAS FILE=before.phi\n", TABLES.replace("ETA(2) ", "ETB(2) "))

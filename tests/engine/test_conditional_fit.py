@@ -1,0 +1,146 @@
+"""Deterministic fits against closed forms and NONMEM's runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import linear_mixed as lmm
+from support.nonmem_runs import load
+from support.streams import read
+
+from elbomix.engine.estimate import initial
+from elbomix.engine.failure import NumericalFailure
+from elbomix.engine.fit import Iteration
+from elbomix.engine.ir.task import Method
+from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
+from elbomix.engine.methods.step import Step
+from elbomix.engine.objective.population import Population
+
+LINEAR: tuple[Method, ...] = ("fo", "foi", "foce", "focei", "laplace", "laplacei")
+NOTHING = ConditionalSettings(max_evaluations=0)
+
+
+@pytest.mark.parametrize("method", LINEAR)
+def test_every_method_finds_the_exact_maximum_of_a_linear_model(tmp_path: Path, method: Method) -> None:
+    rows = lmm.rows()
+    model, data = read(tmp_path, lmm.stream(), rows)
+    seen: list[Iteration] = []
+    step = estimate_conditional(Population(model, data), method, initial(model), observer=seen.append)
+    best = lmm.maximum(rows, initial(model))
+    exact = float(lmm.by_subject(rows, best).sum())
+    assert step.status.code == "converged"
+    # the search ends where less than 1e-5 is left to gain; scipy's own gradient tolerance is 1e-5
+    assert step.ofv == pytest.approx(exact, abs=2e-5)
+    np.testing.assert_allclose(step.estimate.theta, best.theta, atol=1e-3)
+    np.testing.assert_allclose(step.estimate.omega, best.omega, atol=1e-3)
+    np.testing.assert_allclose(step.individuals.objective, lmm.by_subject(rows, step.estimate), rtol=1e-8)
+    means, covariances = lmm.posteriors(rows, step.estimate)
+    np.testing.assert_allclose(step.individuals.ebe, means, atol=1e-6)
+    np.testing.assert_allclose(step.individuals.cond_cov, covariances, rtol=1e-6, atol=1e-9)
+    assert [row.number for row in seen] == list(range(len(seen)))
+    assert seen[-1].objective == step.ofv
+    assert step.search is not None
+    assert step.search.gradients.shape == (len(seen), 7)
+    assert np.abs(step.search.gradients[-1]).max() < 1.0 < np.abs(step.search.gradients[0]).max()
+
+
+def test_far_initial_estimates_end_at_the_same_maximum(tmp_path: Path) -> None:
+    rows = lmm.rows()
+    far = lmm.stream(omega="BLOCK(2) 10 0.01 0.001", sigma="100").replace("$THETA 1 0.1 0.2", "$THETA 50 -20 9")
+    model, data = read(tmp_path, far, rows)
+    step = estimate_conditional(Population(model, data), "focei", initial(model))
+    best = lmm.maximum(rows, initial(read(tmp_path, lmm.stream(), rows)[0]))
+    assert step.ofv == pytest.approx(float(lmm.by_subject(rows, best).sum()), abs=2e-5)
+
+
+def test_evaluation_only_and_the_limit_of_evaluations(tmp_path: Path) -> None:
+    rows = lmm.rows()
+    model, data = read(tmp_path, lmm.stream(), rows)
+    population, start = Population(model, data), initial(model)
+    step = estimate_conditional(population, "focei", start, NOTHING)
+    assert step.evaluate_only
+    assert step.status.code == "evaluated"
+    assert step.ofv == pytest.approx(float(lmm.by_subject(rows, start).sum()), rel=1e-9)
+    limited = estimate_conditional(population, "focei", start, ConditionalSettings(max_evaluations=3))
+    assert limited.search is not None
+    assert limited.search.stopped == "evaluations"
+    assert limited.status.code == "not_converged"
+    assert limited.ofv < step.ofv
+
+
+def test_fo_without_posthoc_has_no_modes(tmp_path: Path) -> None:
+    model, data = read(tmp_path, lmm.stream(), lmm.rows())
+    settings = ConditionalSettings(max_evaluations=0, posthoc=False)
+    step = estimate_conditional(Population(model, data), "fo", initial(model), settings)
+    assert not step.individuals.ebe.any()
+
+
+def test_a_parameter_without_effect_is_named(tmp_path: Path) -> None:
+    stream = lmm.stream().replace("$THETA 1 0.1 0.2", "$THETA 1 0.1 0.2 7").replace("Y = A", "Z = THETA(4)\nY = A")
+    model, data = read(tmp_path, stream, lmm.rows())
+    step = estimate_conditional(Population(model, data), "focei", initial(model))
+    assert step.search is not None
+    assert step.search.zero_gradient == ("THETA4",)
+    assert step.search.stopped == "zero_gradient"
+    assert step.estimate.theta[3] == 7.0
+
+
+def test_a_variance_that_vanishes_is_near_its_bound(tmp_path: Path) -> None:
+    """The slope does not vary between subjects: its variance goes to the limit, 1e-4 of the initial one."""
+    rng = np.random.default_rng(8)
+    rows = [
+        {"ID": float(i), "TIME": float(t), "X": 0.0, "DV": 2.0 - 0.5 * t + b + rng.normal(0, 0.05)}
+        for i, b in enumerate(rng.normal(0, 1, 30), start=1)
+        for t in range(4)
+    ]
+    for row in rows:  # less variable than independent errors make it
+        row["DV"] -= 0.9 * (row["DV"] - round(row["DV"], 1))
+    stream = lmm.stream(omega="1 0.5").replace("$THETA 1 0.1 0.2", "$THETA 1 0.1 0 FIX")
+    model, data = read(tmp_path, stream, rows)
+    step = estimate_conditional(Population(model, data), "focei", initial(model))
+    assert step.search is not None
+    assert step.search.near_bound == ("OMEGA(2,2)",)
+    assert step.estimate.omega[1, 1] == pytest.approx(0.5e-4, rel=3e-3)
+
+
+def test_no_value_at_the_initial_estimates_names_the_subjects(tmp_path: Path) -> None:
+    stream = lmm.stream().replace("Y = A + B*TIME", "Y = A + B*TIME + LOG(X)")
+    rows = [{"ID": float(i), "TIME": float(t), "X": 2.0 - i, "DV": 1.0} for i in (1, 2, 3) for t in (0, 1)]
+    model, data = read(tmp_path, stream, rows)
+    with pytest.raises(NumericalFailure, match="2 subject.*ID 2, 3"):
+        estimate_conditional(Population(model, data), "focei", initial(model))
+
+
+def run(folder: str, name: str, method: Method) -> tuple[Step, dict[str, float]]:
+    case = load(folder, name)
+    model = case.model()
+    step = estimate_conditional(Population(model, case.data(model)), method, initial(model))
+    last = [e for e in case.case["estimates"] if not e["method"].startswith("Objective")][0]
+    return step, last
+
+
+# the objective of NONMEM is the best that it found: ours may be lower
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("pheno-real-foce", "focei"),
+        ("pheno-fo", "fo"),
+        ("pheno-foce-nointer", "foce"),
+        ("theo-fo-control5", "fo"),
+        ("warfarin-advan2", "focei"),
+        ("acop-run102", "focei"),
+        pytest.param("mox1-iov-ltbs-ss", "foce", marks=pytest.mark.slow),
+        pytest.param("xpose-mx19-run001", "focei", marks=pytest.mark.slow),
+        pytest.param("bauer-402-2cmt-foce", "focei", marks=pytest.mark.slow),
+        pytest.param("bauer-504-foce", "focei", marks=pytest.mark.slow),
+        pytest.param("warfarin-ode-lag", "focei", marks=pytest.mark.slow),
+        pytest.param("acop-run105-cov", "focei", marks=pytest.mark.slow),
+    ],
+)
+def test_from_the_streams_own_initial_values(name: str, method: Method) -> None:
+    step, reference = run("nonmem", name, method)
+    assert step.status.code == "converged"
+    assert step.ofv <= reference["ofv"] + 0.05
+    assert step.ofv == pytest.approx(reference["ofv"], abs=0.1)
