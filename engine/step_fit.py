@@ -148,7 +148,7 @@ def _subpopulations(population: Population, plan: PlannedStep, step: Step) -> Su
     return Subpopulations(step.probabilities, found.modes, covariance, found.by_component, parts)
 
 
-_DETERMINISTIC: tuple[Method, ...] = ("fo", "foi", "foce", "focei", "laplace", "laplacei")
+_DETERMINISTIC: tuple[Method, ...] = ("fo", "foi", "foce", "focei", "laplace", "laplacei", "agq")
 
 
 def _bicc(population: Population, step: Step, n_normal: int) -> float:

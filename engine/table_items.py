@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from .failure import ModelFailure
+from .ir.compartment import OdeDynamics
 from .ir.model import Model
 from .ir.span import Span
 from .ir.statement import assignments
@@ -109,9 +110,10 @@ def _named(table: TableTask) -> list[str]:
 def check_tables(model: Model) -> None:
     """Raise :class:`ModelFailure` at the table that asks for an item there is no value for."""
     TableSettings.of(model)
-    variables = {a.target.upper() for a in assignments((*model.individual, *model.observation.statements))}
-    if model.observation.prediction is not None:
-        variables.add(model.observation.prediction.upper())
+    statements = (*model.individual, *model.observation.statements)
+    if isinstance(model.dynamics, OdeDynamics):
+        statements = (*statements, *model.dynamics.statements)
+    variables = {a.target.upper() for a in assignments(statements)}
     known = variables | {f"ETA{k + 1}" for k in range(model.n_etas)} | set(ITEMS)
     for table in model.tables:
         for item in _named(table):

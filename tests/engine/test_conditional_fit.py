@@ -84,7 +84,7 @@ def test_a_parameter_without_effect_is_named(tmp_path: Path) -> None:
     assert step.search is not None
     assert step.search.zero_gradient == ("THETA4",)
     assert step.search.stopped == "zero_gradient"
-    assert step.estimate.theta[3] == 7.0
+    assert step.estimate.theta[3] == pytest.approx(7.0, abs=1e-9)  # rounding alone moves it
 
 
 def test_a_variance_that_vanishes_is_near_its_bound(tmp_path: Path) -> None:

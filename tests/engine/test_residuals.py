@@ -288,6 +288,18 @@ def test_variables_saved_in_a_pass_through_the_data(tmp_path: Path) -> None:
     np.testing.assert_allclose(table["RATIO"], table["IPRED"] / table["PRED"], rtol=1e-12)
 
 
+def test_variables_of_the_differential_equations(tmp_path: Path) -> None:
+    """What the right-hand side assigns is tabled at the amounts of the record."""
+    rows, _, eta = bolus_rows()
+    stream = BOLUS.replace("ADVAN1 TRANS2", "ADVAN6 TOL=9").replace(
+        "$ERROR", "$MODEL COMP=(CENTRAL)\n$DES\nOUT=CL/V*A(1)\nDADT(1)=-OUT\n$ERROR"
+    )
+    case = Case(tmp_path, stream.replace("CWRES G11", "CWRES OUT G11"), rows, eta)
+    check_tables(case.model)
+    table = case.table()
+    np.testing.assert_allclose(table["OUT"], table["CL"] * table["IPRED"], rtol=1e-6)
+
+
 CORRELATED = """$PROBLEM two responses at a time
 $INPUT {columns}
 $DATA {file} IGNORE=@
@@ -363,7 +375,7 @@ def test_observations_that_are_not_normal(mark: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("item", "message"),
-    [("SOMETHING", "SOMETHING"), ("G31", "ETA"), ("H31", "EPS"), ("VARCALC=1", "VARCALC")],
+    [("SOMETHING", "SOMETHING"), ("F", "item F"), ("G31", "ETA"), ("H31", "EPS"), ("VARCALC=1", "VARCALC")],
 )
 def test_an_unknown_table_item_is_refused(item: str, message: str, tmp_path: Path) -> None:
     rows, _, _ = bolus_rows()

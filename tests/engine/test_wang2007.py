@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.nonmem_runs import corpus
+from support.nonmem_runs import Floats, corpus
 from support.streams import read
 
 from elbomix.engine.estimate import Estimate
 from elbomix.engine.ir.task import Method
 from elbomix.engine.objective.conditional import objective_of
+from elbomix.engine.objective.evaluation import Objective
 from elbomix.engine.objective.population import Population
 from elbomix.engine.objective.quadrature import QuadratureObjective
 
@@ -64,8 +65,11 @@ $OMEGA 0.04
 $SIGMA 1 FIX
 $ESTIMATION METHOD=1 INTERACTION
 """
-SLOT = {"ADDED": {None: 4, "f2": 5}, "COEF": {None: 6, "f2": 7, "lipre": 8, "f3": 9}}
-POWER = {None: 11, "f2": 12, "lipre": 13, "f3": 14}
+SLOT: dict[str, dict[str | None, int]] = {
+    "ADDED": {None: 4, "f2": 5},
+    "COEF": {None: 6, "f2": 7, "lipre": 8, "f3": 9},
+}
+POWER: dict[str | None, int] = {None: 11, "f2": 12, "lipre": 13, "f3": 14}
 METHODS: tuple[Method, ...] = ("focei", "foce", "fo")
 DATA = "nlmixr2data"
 
@@ -73,17 +77,24 @@ DATA = "nlmixr2data"
 def rows() -> list[dict[str, str]]:
     """Return the reference rows whose specification was kept whole."""
     with (corpus(DATA) / "wang2007_reference_ofv.csv").open(encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if "test" not in row["nlmixr2_spec"] and "c(" not in row["nlmixr2_spec"]]
+        return [
+            row
+            for row in csv.DictReader(file)
+            if "test" not in row["nlmixr2_spec"] and "c(" not in row["nlmixr2_spec"]
+        ]
 
 
 def population(folder: Path) -> Population:
     with (corpus(DATA) / "Wang2007.csv").open(encoding="utf-8") as file:
-        data = [{"ID": float(r["ID"]), "TIME": float(r["Time"]), "DV": float(r["Y"])} for r in csv.DictReader(file)]
+        data = [
+            {"ID": float(r["ID"]), "TIME": float(r["Time"]), "DV": float(r["Y"])}
+            for r in csv.DictReader(file)
+        ]
     model, data_set = read(folder, STREAM, data)
     return Population(model, data_set)
 
 
-def thetas(spec: str, combined: str) -> np.ndarray:
+def thetas(spec: str, combined: str) -> Floats:
     """Return the switches for an error model in the notation of the references."""
     values = dict(re.findall(r"([\w.]+)=(sqrt\([\d.]+\)|[\d.]+)", spec))
     theta = np.zeros(16)
@@ -117,7 +128,7 @@ def thetas(spec: str, combined: str) -> np.ndarray:
     return theta[1:]
 
 
-def jacobian(theta: np.ndarray, dv: np.ndarray) -> float:
+def jacobian(theta: Floats, dv: Floats) -> float:
     """Return what the references add because they count the density of the data before transformation."""
     if theta[1] == 1.0:
         return float(2.0 * np.log(dv).sum())
@@ -126,3 +137,51 @@ def jacobian(theta: np.ndarray, dv: np.ndarray) -> float:
     if theta[1] == 3.0:
         return float(-2.0 * (theta[2] - 1.0) * np.log1p(dv).sum())
     return 0.0
+
+
+@pytest.fixture(scope="module")
+def wang(tmp_path_factory: pytest.TempPathFactory) -> Population:
+    return population(tmp_path_factory.mktemp("wang"))
+
+
+def test_every_error_model(wang: Population) -> None:
+    """FO, FOCE, FOCEI and quadrature on two nodes, 3 printed decimals; the references' Laplace is FOCEI.
+
+    Where the references give two values for FOCE (by differential equations and by closed form, which freeze
+    the residual variance differently), the closed form's is NONMEM's.
+    """
+    objectives: dict[str, Objective] = {method: objective_of(wang, method) for method in METHODS}
+    objectives["agq"] = QuadratureObjective(wang, 2)
+    found: dict[bytes, dict[str, float]] = {}
+    seen = 0
+    for row in rows():
+        theta = thetas(row["nlmixr2_spec"], row["combined_type"])
+        if theta.tobytes() not in found:
+            estimate = Estimate(theta, np.array([[0.04]]), np.array([[1.0]]))
+            constant = jacobian(theta, wang.likelihood.dv)
+            values = {name: one.value(estimate).ofv + constant for name, one in objectives.items()}
+            found[theta.tobytes()] = values
+        for name, value in found[theta.tobytes()].items():
+            assert value == pytest.approx(float(row[name]), abs=6e-4), (name, row["nlmixr2_spec"])
+        seen += 1
+    assert seen > 200
+
+
+def test_quadrature_converges_to_the_integral(wang: Population) -> None:
+    """Against the trapezoidal rule on 40001 points, whose error is below rounding for such densities."""
+    theta = thetas("model(ipre ~ prop(prop.sd)) |> ini(prop.sd=sqrt(0.1))", "2")
+    estimate = Estimate(theta, np.array([[0.04]]), np.array([[1.0]]))
+    eta = np.linspace(-2.0, 2.0, 40001)
+    value = wang.likelihood.terms(theta, estimate.sigma, np.repeat(eta[:, None, None], 10, 1)).value
+    density = np.exp(-0.5 * (value + eta[:, None] ** 2 / 0.04)) / math.sqrt(2.0 * math.pi * 0.04)
+    exact = float(-2.0 * np.log(density.sum(0) * (eta[1] - eta[0])).sum())
+    errors = [abs(QuadratureObjective(wang, nodes).value(estimate).ofv - exact) for nodes in (1, 5, 15, 31)]
+    assert errors[0] > 10 * errors[1] > 100 * errors[2]
+    assert errors[3] < 1e-10
+
+
+def test_one_node_is_the_laplace_approximation_with_expected_information(wang: Population) -> None:
+    theta = thetas("model(ipre ~ add(add.sd)) |> ini(add.sd=sqrt(0.1))", "2")
+    estimate = Estimate(theta, np.array([[0.04]]), np.array([[1.0]]))
+    one = QuadratureObjective(wang, 1).value(estimate).by_subject
+    np.testing.assert_allclose(one, objective_of(wang, "focei").value(estimate).by_subject, rtol=1e-12)

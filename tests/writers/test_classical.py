@@ -16,7 +16,7 @@ from support.fits import theophylline_fit
 from support.nonmem_runs import corpus
 
 from elbomix.compat.nonmem.write import write_nonmem
-from elbomix.engine.fit import Fit, Iteration, Status, Subpopulations
+from elbomix.engine.fit import Fit, Iteration, Status, StatusCode, Subpopulations
 from elbomix.engine.ir.task import Method
 from elbomix.engine.methods.step import Convergence, Search, Stopped
 
@@ -72,7 +72,7 @@ def block(path: Path) -> pd.DataFrame:
 def test_how_a_search_ended(
     stopped: Stopped, codes: tuple[int, int], lines: list[str], tmp_path: Path
 ) -> None:
-    code = "converged" if stopped == "converged" else "not_converged"
+    code: StatusCode = "converged" if stopped == "converged" else "not_converged"
     fit = classical(tmp_path, status=Status(code, "what happened", "what to try"))
     assert fit.search is not None
     search = replace(fit.search, stopped=stopped, near_bound=("THETA2",))
