@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from ..engine.failure import ModelFailure
 from ..engine.ir.dataset import DataSet
-from ..engine.ir.model import Model
+from ..engine.ir.model import Model, Notice
 from ..engine.selection.candidates import CandidateError, make_candidates
 from ..parsers.problem import Problem, ProblemError
-from ..parsers.read import read_data, read_model
+from ..parsers.read import read_data, read_models
 from .covariates import match_pairs, parse_covariates, parse_names, parse_pairs
 from .legacy import Choices, plan
 from .output_folder import OutputFolder
@@ -59,9 +59,20 @@ class Result:
 def read(path: str | Path) -> Model:
     """Read a control stream.
 
+    Of several problems in it the first one counts where the others estimate nothing; a notice says so.
     Raises :class:`~elbomix.parsers.problem.ProblemError` with every problem found, each with its place.
     """
-    return read_model(Path(path))
+    first, *others = read_models(Path(path))
+    if not others or any(other.estimations for other in others):
+        return first
+    notices = [
+        Notice(
+            f"problem {other.problem} ({other.title or 'no title'}) was not run: it estimates nothing",
+            None if other.simulation is None else other.simulation.span,
+        )
+        for other in others
+    ]
+    return first.replace(problems=1, notices=(*first.notices, *notices))
 
 
 def fit(

@@ -84,7 +84,7 @@ def resample_parameters(
     settings: ResamplingSettings,
     progress: Callable[[int, int], None] | None = None,
 ) -> Resampling:
-    """Return the uncertainty at the estimate of ``evaluation`` by resampling from that of the covariance step.
+    """Return the uncertainty at an estimate by resampling from that of the covariance step.
 
     ``progress`` is told the number of draws evaluated, and of all.
     """

@@ -1,8 +1,8 @@
 """Conditional modes: for each subject the eta that minimises -2 log p(y, eta), all subjects at once.
 
 Damped Newton steps (Levenberg 1944; Marquardt 1963) on the expected information, to which secant updates add
-what it lacks of the exact second derivative (structured as in Dennis, Gay and Welsch 1981, symmetric rank one);
-where that does not lead to a minimum, on the exact second derivative by differences of exact gradients.
+what it lacks of the exact second derivative (structured as in Dennis, Gay and Welsch 1981, symmetric rank
+one); where that does not lead to a minimum, on the exact second derivative by differences of exact gradients.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Modes:
     value
         [id], -2 log p(y | eta) + eta' Omega^-1 eta at the mode; infinite where the model fails everywhere.
     information
-        [id, eta, eta], posterior precision: expected information plus Omega^-1; zero for etas without variance.
+        [id, eta, eta], posterior precision: expected information plus Omega^-1; zero for etas without
+        variance.
     converged
         bool[id].
     """
@@ -57,7 +58,7 @@ def active_etas(omega: Array) -> NDArray[np.int64]:
 
 
 def prior_precision(omega: Array) -> tuple[Array, float] | None:
-    """Return the inverse of ``omega`` and the log of its determinant; None where it is not positive definite."""
+    """Return the inverse of ``omega`` and its log determinant; None where it is not positive definite."""
     try:
         root = np.linalg.cholesky(omega)
     except np.linalg.LinAlgError:
@@ -188,8 +189,8 @@ class _Search:
         """Return ``state`` with those subjects moved on that came to rest on a saddle.
 
         The expected information cannot see one: where parameters change places (a transit and an absorption
-        rate, say) its own part vanishes along the exchange. The exact curvature is looked at along the direction
-        in which the data say least.
+        rate, say) its own part vanishes along the exchange. The exact curvature is looked at along the
+        direction in which the data say least.
         """
         inverse = np.linalg.inv(np.linalg.cholesky(state.precision))
         _, vectors = np.linalg.eigh(inverse @ self.prior @ inverse.transpose(0, 2, 1))
@@ -254,9 +255,7 @@ class _Search:
                 np.where(accepted & (ratio > 0.25), damping, np.maximum(4.0 * damping, 0.25)),
             )
             if iteration < PATIENT:
-                missing = np.where(
-                    accepted[:, None, None], _secant(missing, step, state, new), missing
-                )
+                missing = np.where(accepted[:, None, None], _secant(missing, step, state, new), missing)
             begun = state.begun
             state = state.where(accepted, new)
             state.begun = begun
@@ -296,10 +295,11 @@ def half_second_derivative(
 
 def log_determinant(matrices: Array) -> Array:
     """Return log|H| of each matrix, infinite where it is not positive definite."""
-    finite = np.isfinite(matrices).all((-1, -2))
+    finite = np.asarray(np.isfinite(matrices).all((-1, -2)))
     values = np.linalg.eigvalsh(np.where(finite[..., None, None], matrices, np.eye(matrices.shape[-1])))
     sound = finite & (values[..., 0] > 0.0)
-    return np.where(sound, np.log(np.where(values > 0.0, values, 1.0)).sum(-1), np.inf)
+    logs = np.log(np.where(values > 0.0, values, 1.0)).sum(-1)
+    return np.asarray(np.where(sound, logs, np.inf))
 
 
 def _squares(state: _State) -> Array:
@@ -326,4 +326,4 @@ def _secant(missing: Array, step: Array, old: _State, new: _State) -> Array:
     with np.errstate(over="ignore"):
         enough = np.abs(along) > 1e-6 * np.sqrt((rest * rest).sum(-1) * (step * step).sum(-1))
     scale = np.where(enough, 1.0 / np.where(enough, along, 1.0), 0.0)
-    return missing + scale[:, None, None] * rest[:, :, None] * rest[:, None, :]
+    return np.asarray(missing + scale[:, None, None] * rest[:, :, None] * rest[:, None, :])

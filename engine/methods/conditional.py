@@ -29,6 +29,7 @@ from ..scaled_parameters import ScaledParameters
 from .quasi_newton import Limits, Minimum, Visited, minimise
 from .step import Search, Step, Stopped, empty_gradients
 
+DEGENERATE = 1e-3  # least posterior precision relative to that of the prior
 NEAR = 1e-3  # share of its first distance from a bound at which a parameter is near it
 STATUS = {
     "converged": Status("converged", "the search found a minimum of the objective"),
@@ -117,7 +118,7 @@ def estimate_conditional(
         note(0, start, first.ofv, 0.0)
         search = Search("evaluated", 1, None, empty_gradients(parameterisation.size))
         return _step(population, method, objective, first, settings, history, search, began)
-    function = _Function(objective, parameterisation, start)
+    function = _Function(objective, parameterisation, start, method in ("laplace", "laplacei"))
     scaled = ScaledParameters(parameterisation, function.origin)
     clock = _Clock(settings.decrease)
 
@@ -135,8 +136,11 @@ def estimate_conditional(
 class _Function:
     """The objective of scaled parameters, all zero at the start: a change of 1 is a large change."""
 
-    def __init__(self, objective: Objective, parameterisation: Parameterisation, start: Estimate) -> None:
+    def __init__(
+        self, objective: Objective, parameterisation: Parameterisation, start: Estimate, exact: bool = False
+    ) -> None:
         self.objective, self.parameterisation = objective, parameterisation
+        self.exact = exact  # second derivatives of the conditional densities
         self.origin = parameterisation.pack(start)
         self.scale = parameterisation.sizes(start)
 
@@ -163,6 +167,8 @@ class _Function:
         estimate = self.parameterisation.natural(self.free(point))
         near = None if memory is None else memory.modes
         evaluation = self.objective.value(estimate, near)
+        if self.exact and memory is not None and is_degenerate(evaluation).any():
+            return np.inf, evaluation
         return evaluation.ofv, evaluation
 
     def scores(self, point: Array, memory: Any) -> Array:
@@ -170,6 +176,22 @@ class _Function:
         gradient = self.objective.gradient(memory)
         made: Array = self.parameterisation.free_gradient(self.free(point), gradient) * self.scale
         return made
+
+
+def is_degenerate(evaluation: Evaluation) -> NDArray[np.bool_]:
+    """Return the subjects [id] whose posterior is almost flat in some direction at its mode.
+
+    Where a mode is about to vanish, log|H| of the Laplace approximation falls without limit: a search must
+    not be drawn there. Expected informations (FOCE) never get there, exact second derivatives do.
+    """
+    active = np.flatnonzero(np.diag(evaluation.estimate.omega) > 0)
+    if not len(active):
+        return np.zeros(len(evaluation.by_subject), dtype=bool)
+    root = np.linalg.cholesky(evaluation.estimate.omega[np.ix_(active, active)])
+    precision = evaluation.precision[:, :, active[:, None], active]
+    relative = np.linalg.eigvalsh(root.T @ precision @ root)[..., 0]
+    own: NDArray[np.bool_] = relative[evaluation.best, np.arange(len(evaluation.by_subject))] < DEGENERATE
+    return own
 
 
 def _no_value(population: Population, evaluation: Evaluation) -> NumericalFailure:

@@ -81,17 +81,22 @@ class ConditionalObjective:
         An id axis stands before all others. Entries of fixed parameters are zero; elements of omega outside
         its blocks carry no meaning.
         """
-        parts = [
-            component_gradient(
-                Points(likelihood, evaluation.estimate, self.interaction),
-                evaluation.modes[m],
-                evaluation.precision[m],
-                self.second_order,
-                self.displacement,
-                lambda at, m=m, own=likelihood: self._component(own, at, evaluation.modes[m])[0],
+        parts = []
+        for m, likelihood in enumerate(self.population.likelihoods):
+
+            def contributions(at: Estimate, m: int = m) -> Array:
+                return self._component(self.population.likelihoods[m], at, evaluation.modes[m])[0]
+
+            parts.append(
+                component_gradient(
+                    Points(likelihood, evaluation.estimate, self.interaction),
+                    evaluation.modes[m],
+                    evaluation.precision[m],
+                    self.second_order,
+                    self.displacement,
+                    contributions,
+                )
             )
-            for m, likelihood in enumerate(self.population.likelihoods)
-        ]
         return joined_gradient(self.population, evaluation, parts)
 
     def _component(
@@ -133,5 +138,6 @@ def objective_of(population: Population, method: Method, draws: int = 0, seed: i
     if method == "agq":
         return QuadratureObjective(population, None, draws, seed)
     raise ModelFailure(
-        f"{method} has no deterministic objective", hint="fo, foi, foce, focei, laplace, laplacei and agq have"
+        f"{method} has no deterministic objective",
+        hint="fo, foi, foce, focei, laplace, laplacei and agq have",
     )

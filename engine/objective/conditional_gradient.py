@@ -1,8 +1,9 @@
 """Exact gradients of the conditional objectives by implicit differentiation.
 
-Almquist, Leander and Jirstrand 2015 (J Pharmacokinet Pharmacodyn 42:191), with one vector per subject in place of
-the derivatives of all modes: dO/dp = partial O / partial p - (d log|H| / d eta) K^-1 (partial g / partial p), where
-g(eta, p) = 0 is the equation of the mode, g = D_eta / 2 + Omega^-1 eta, and K its derivative to eta.
+Almquist, Leander and Jirstrand 2015 (J Pharmacokinet Pharmacodyn 42:191), with one vector per subject in
+place of the derivatives of all modes: dO/dp = partial O / partial p - (d log|H| / d eta) K^-1 (partial g /
+partial p), where g(eta, p) = 0 is the equation of the mode, g = D_eta / 2 + Omega^-1 eta, and K its
+derivative to eta.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def component_gradient(
     sigma += base.sigma_gradient[0]
     if len(active):
         metric = precision[:, active[:, None], active]
-        inverse = np.linalg.inv(metric)
+        inverse: Array = np.linalg.inv(metric)
         if second_order:
             by_theta, by_sigma, by_eta = _third_derivatives(points, eta, inverse, active, base, displacement)
             curvature = metric

@@ -1,9 +1,9 @@
 """How far to displace etas and thetas for the second derivatives, which are differences of exact slopes.
 
-Rounding divides by the displacement, the neglected terms grow with its square. The slopes of closed forms are exact
-to rounding; those of integrated models to about 1e-10 while the integrator takes the same steps, and small
-displacements rarely change these: measured, gradients of integrated models are the same to 1e-9 (1e-6 where steps do
-change) for displacements from 1e-4 to 1e-3, and worse beyond, with four points as with two.
+Rounding divides by the displacement, the neglected terms grow with its square. The slopes of closed forms are
+exact to rounding; those of integrated models to about 1e-10 while the integrator takes the same steps, and
+small displacements rarely change these: measured, gradients of integrated models are the same to 1e-9 (1e-6
+where steps do change) for displacements from 1e-4 to 1e-3, and worse beyond, with four points as with two.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def joined(
         by_subject,
         modes,
         precision,
-        converged.all(0),
+        np.asarray(converged.all(0)),
         values,
         weights,
     )

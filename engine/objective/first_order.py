@@ -23,7 +23,7 @@ from .evaluation import Evaluation, joined, joined_gradient
 from .observations import ObservationLikelihood
 from .points import Points
 from .population import Population
-from .slopes import free_elements, information_slopes, slopes_along, slopes_by_value, theta_scales
+from .slopes import information_slopes, slopes_along, slopes_by_value, theta_scales
 
 
 class FirstOrderObjective:
@@ -54,7 +54,7 @@ class FirstOrderObjective:
             evaluation,
             modes=np.stack([m.eta for m in found]),
             precision=np.stack([m.information for m in found]),
-            converged=np.stack([m.converged for m in found]).all(0),
+            converged=np.asarray(np.stack([m.converged for m in found]).all(0)),
         )
 
     def gradient(self, evaluation: Evaluation) -> Gradient:
@@ -68,9 +68,7 @@ class FirstOrderObjective:
         ]
         return joined_gradient(self.population, evaluation, parts)
 
-    def _component(
-        self, likelihood: ObservationLikelihood, estimate: Estimate
-    ) -> tuple[Array, Array, Array]:
+    def _component(self, likelihood: ObservationLikelihood, estimate: Estimate) -> tuple[Array, Array, Array]:
         """Return contributions [id], linearised modes [id, eta] and precision [id, eta, eta]."""
         n, n_eta = likelihood.n_subjects, likelihood.n_etas
         eta, full = np.zeros((n, n_eta)), np.zeros((n, n_eta, n_eta))

@@ -62,7 +62,7 @@ class Points:
         )
 
     def information_at(self, eta: Array, sigma: Array) -> Array:
-        """Return the information at ``eta`` [id, eta] under ``sigma`` [draw, eps, eps]: [draw, id, eta, eta]."""
+        """Return the information [draw, id, eta, eta] at ``eta`` [id, eta], ``sigma`` [draw, eps, eps]."""
         made = self.likelihood.predict(
             self.estimate.theta, eta[None], "eta", self.estimate.sigma, self.estimate.omega
         )

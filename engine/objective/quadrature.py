@@ -1,11 +1,14 @@
 """The likelihood itself, by adaptive Gauss-Hermite quadrature: for few random effects.
 
-Pinheiro and Bates 1995 (J Comput Graph Stat 4:12), section 2.4: with nodes x and weights w of the standard normal
-density, centred at the mode m of each subject and scaled by a root L of the inverse of its posterior precision H::
+Pinheiro and Bates 1995 (J Comput Graph Stat 4:12), section 2.4: with nodes x and weights w of the standard
+normal density, centred at the mode m of each subject and scaled by a root L of the inverse of its posterior
+precision H::
 
     O = log|Omega| + log|H| - 2 log sum_k w_k exp(-(D(eta_k) + eta_k' Omega^-1 eta_k - |x_k|^2) / 2)
 
-at eta_k = m + L x_k. One node is the objective of FOCE with interaction.
+at eta_k = m + L x_k. H has the expected information for normal observations (so that one node is the
+objective of FOCE with interaction), the exact second derivative where observations are likelihoods, of which
+the expectation is not known.
 """
 
 from __future__ import annotations
@@ -14,15 +17,24 @@ from itertools import product
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
+from numpy.typing import NDArray
 
 from ..estimate import Array, Estimate, Gradient
 from ..failure import ModelFailure
-from ..inner.mode import active_etas, find_modes, log_determinant, prior_precision
+from ..inner.mode import (
+    active_etas,
+    find_modes,
+    half_second_derivative,
+    log_determinant,
+    prior_precision,
+)
+from .displacement import displacement_of
 from .evaluation import Evaluation, joined, joined_gradient
 from .observations import ObservationLikelihood
 from .points import Points
 from .population import Population
 from .slopes import slopes_by_value
+from .terms import NORMAL, UNOBSERVED
 
 MOST_ETAS = 4
 GRID = 1000  # nodes of the default grid at most
@@ -59,6 +71,9 @@ class QuadratureObjective:
         self.population, self.draws, self.seed = population, draws, seed
         self.nodes = default_nodes(size) if nodes is None else nodes
         self.grid, self.log_weights = grid(self.nodes, size)
+        kinds = population.likelihoods[0].kind
+        self.curved = not np.isin(kinds, (NORMAL, UNOBSERVED)).all()
+        self.displacement = displacement_of(population.model)
 
     def value(self, estimate: Estimate, start: Array | None = None) -> Evaluation:
         """Return the objective at ``estimate``; ``start`` [component, id, eta] are modes nearby."""
@@ -66,14 +81,15 @@ class QuadratureObjective:
             self._component(likelihood, estimate, None if start is None else start[m])
             for m, likelihood in enumerate(self.population.likelihoods)
         ]
-        values, modes, precision, converged = (np.stack(part) for part in zip(*found, strict=True))
+        values, modes, precision = (np.stack([part[k] for part in found]) for k in (0, 1, 2))
+        converged = np.stack([part[3] for part in found])
         return joined(self.population, estimate, values, modes, precision, converged)
 
     def gradient(self, evaluation: Evaluation) -> Gradient:
         """Return the derivatives of each subject's contribution, an id axis before all others.
 
-        By Fisher's identity: posterior means of the derivatives of the joint density, on the same nodes; exact
-        to the error of the quadrature. Entries of fixed parameters are zero.
+        By Fisher's identity: posterior means of the derivatives of the joint density, on the same nodes;
+        exact to the error of the quadrature. Entries of fixed parameters are zero.
         """
         parts = [
             self._component_gradient(likelihood, evaluation, m)
@@ -83,7 +99,7 @@ class QuadratureObjective:
 
     def _component(
         self, likelihood: ObservationLikelihood, estimate: Estimate, start: Array | None
-    ) -> tuple[Array, Array, Array, Array]:
+    ) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
         """Return contributions [id], modes, precision and whether converged, under one subpopulation."""
         n, n_eta = likelihood.n_subjects, likelihood.n_etas
         active = active_etas(estimate.omega)
@@ -94,6 +110,12 @@ class QuadratureObjective:
         points = Points(likelihood, estimate, True)
         modes = find_modes(likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points)
         own = modes.information[:, active[:, None], active]
+        if self.curved and len(active):
+            exact = half_second_derivative(points, modes.eta, own, active, self.displacement.second, 4)
+            exact = exact + prior[0]
+            usable = np.isfinite(log_determinant(exact))
+            own = np.where(usable[:, None, None], exact, own)
+            modes.information[:, active[:, None], active] = own
         eta = self._nodes(modes.eta, own, active)
         logs = self._log_joint(points(eta, "none").value, eta[..., active], prior[0])
         top = logs.max(0)
@@ -131,7 +153,7 @@ class QuadratureObjective:
             omega = slopes_by_value(contributions, estimate, "omega", likelihood.model.omega)
         return Gradient(theta, omega, sigma)
 
-    def _nodes(self, mode: Array, precision: Array, active: Array) -> Array:
+    def _nodes(self, mode: Array, precision: Array, active: NDArray[np.int64]) -> Array:
         """Return the etas at the nodes, [node, id, eta]."""
         root = np.linalg.cholesky(np.linalg.inv(precision))
         eta = np.tile(mode, (len(self.grid), 1, 1))
@@ -164,5 +186,5 @@ def grid(nodes: int, n_etas: int) -> tuple[Array, Array]:
 
 def _mean(shares: Array, values: Array) -> Array:
     """Return the mean over nodes of ``values`` [node, id, ...] where they are finite."""
-    weighted = shares.reshape(*shares.shape, *[1] * (values.ndim - 2)) * np.where(np.isfinite(values), values, 0.0)
-    return np.asarray(weighted.sum(0))
+    finite = np.where(np.isfinite(values), values, 0.0)
+    return np.asarray(np.einsum("ki,ki...->i...", shares, finite))

@@ -127,7 +127,7 @@ def free_elements(blocks: tuple[CovarianceBlock, ...]) -> Iterator[tuple[int, in
 
 
 def displaced(covariance: Array, i: int, j: int, relative: float) -> tuple[Array, float]:
-    """Return a covariance matrix with element (i, j) displaced, both triangles, and the displacement's size."""
+    """Return ``covariance`` with element (i, j) displaced, both triangles, and the size of the change."""
     step = relative * float(np.sqrt(covariance[i, i] * covariance[j, j])) or relative
     moved = covariance.copy()
     moved[i, j] += step

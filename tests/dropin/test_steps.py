@@ -20,6 +20,7 @@ from elbomix.engine.fit import Fit, Iteration
 from elbomix.engine.methods.conditional import ConditionalSettings
 from elbomix.engine.methods.importance_sampling import ImportanceSettings
 from elbomix.engine.steps import PlannedStep
+from elbomix.parsers.problem import ProblemError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "theophylline"
 STEPS = """\
@@ -245,3 +246,21 @@ def test_options_of_the_streams_own_step_are_taken(tmp_path: Path) -> None:
     (step,) = prepare(path, method="laplacei").steps
     assert isinstance(step.settings, ConditionalSettings)
     assert step.settings.max_evaluations is None
+
+
+def test_a_later_problem_that_only_simulates_is_left_out_with_a_notice(tmp_path: Path) -> None:
+    path = stream(tmp_path, "$ESTIMATION METHOD=1 INTERACTION MAXEVAL=0\n")
+    second = "$PROBLEM simulations\n$INPUT ID TIME AMT DV EVID MDV WT SEX\n$DATA theophylline.csv IGNORE=@\n"
+    second += "$PRED\n Y = THETA(1) + ETA(1) + EPS(1)\n$THETA 1\n$OMEGA 1\n$SIGMA 1\n"
+    path.write_text(path.read_text() + second + "$SIMULATION (123) ONLYSIMULATION\n")
+    job = prepare(path, method="as-written")
+    assert execute(job).fit.status.code == "evaluated"
+    (notice,) = [n for n in job.model.notices if "problem 2" in n.message]
+    assert notice.span is not None and notice.span.line == path.read_text().count("\n")
+
+
+def test_several_problems_that_estimate_are_refused(tmp_path: Path) -> None:
+    path = stream(tmp_path, "$ESTIMATION METHOD=1 INTERACTION MAXEVAL=0\n")
+    path.write_text(path.read_text() * 2)
+    with pytest.raises(ProblemError, match="2 problems"):
+        execute(prepare(path, method="as-written"))

@@ -48,7 +48,9 @@ def test_every_method_finds_the_exact_maximum_of_a_linear_model(tmp_path: Path, 
 
 def test_far_initial_estimates_end_at_the_same_maximum(tmp_path: Path) -> None:
     rows = lmm.rows()
-    far = lmm.stream(omega="BLOCK(2) 10 0.01 0.001", sigma="100").replace("$THETA 1 0.1 0.2", "$THETA 50 -20 9")
+    far = lmm.stream(omega="BLOCK(2) 10 0.01 0.001", sigma="100").replace(
+        "$THETA 1 0.1 0.2", "$THETA 50 -20 9"
+    )
     model, data = read(tmp_path, far, rows)
     step = estimate_conditional(Population(model, data), "focei", initial(model))
     best = lmm.maximum(rows, initial(read(tmp_path, lmm.stream(), rows)[0]))
@@ -78,7 +80,9 @@ def test_fo_without_posthoc_has_no_modes(tmp_path: Path) -> None:
 
 
 def test_a_parameter_without_effect_is_named(tmp_path: Path) -> None:
-    stream = lmm.stream().replace("$THETA 1 0.1 0.2", "$THETA 1 0.1 0.2 7").replace("Y = A", "Z = THETA(4)\nY = A")
+    stream = (
+        lmm.stream().replace("$THETA 1 0.1 0.2", "$THETA 1 0.1 0.2 7").replace("Y = A", "Z = THETA(4)\nY = A")
+    )
     model, data = read(tmp_path, stream, lmm.rows())
     step = estimate_conditional(Population(model, data), "focei", initial(model))
     assert step.search is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def check_against_scipy(
     """No point that Nelder and Mead find is lower, and theirs is the same point (their tolerance: 1e-5)."""
     for i in subjects:
         best = minimize(
-            lambda eta, i=i: objective(own, estimate, i, eta),
+            partial(objective, own, estimate, i),
             np.zeros(own.n_etas),
             method="Nelder-Mead",
             options={"xatol": 1e-9, "fatol": 1e-13, "maxiter": 2000},
@@ -129,7 +130,7 @@ def test_steps_out_of_the_domain_are_shortened(tmp_path: Path) -> None:
 
 
 def test_random_starts_find_the_lower_of_two_modes(tmp_path: Path) -> None:
-    """Two wells, at -0.5 (nearer to 0) and at 3 (lower): of 500 starts from the prior the best is in the lower."""
+    """Two wells, at -0.5 (nearer to 0) and at 3 (lower): the best of 500 starts is in the lower."""
     rows = [{"ID": i, "TIME": t, "DV": 3.0 * t} for i in range(1, 4) for t in (0.0, 1.0)]
     code = (
         "Y = (1-TIME)*(ETA(1)+0.5)*(ETA(1)-3) + TIME*ETA(1) + (1+9*TIME)*EPS(1)\n"

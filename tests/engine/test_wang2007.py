@@ -1,8 +1,8 @@
 """Objectives of Wang (2007), Table 1 data, under many residual error models.
 
-References: objective functions kept with the corpus (``wang2007_reference_ofv.csv``), to the 3 decimals they are
-printed with; the proportional FOCEI value, 39.458, is also that of Wang's Table 2. All error models are one control
-stream whose thetas are switches, so that one compiled model serves for all of them.
+References: objective functions kept with the corpus (``wang2007_reference_ofv.csv``), to the 3 decimals they
+are printed with; the proportional FOCEI value, 39.458, is also that of Wang's Table 2. All error models are
+one control stream whose thetas are switches, so that one compiled model serves for all of them.
 """
 
 from __future__ import annotations
