@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .data.kept import without_unused_memory
 from .estimate import Array, Estimate
+from .failure import ModelFailure
 from .ir.expression import Column, Expression, Known, Number, walk
 from .ir.model import Model
 from .ir.statement import Assign, If, assignments, conditions, flatten
@@ -74,7 +75,11 @@ class Tabulation:
         data = replace(
             data, values=data.values | {c: np.zeros(data.n_records) for c in self.columns.values()}
         )
-        compiled = compile_kernel(model, wanted=assigned(model.individual))
+        try:
+            compiled = compile_kernel(model, wanted=assigned(model.individual))
+        except ModelFailure:
+            # some variable that no table asks for cannot be had at a record: leave out all of those
+            compiled = compile_kernel(model)
         self.kernel = Kernel(compiled, Subjects.build(compiled.model, data))
         self.data, self.subject = data, data.subject
 

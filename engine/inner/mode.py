@@ -183,7 +183,7 @@ class _Search:
         )
         found = found + self.prior
         sound = np.isfinite(found).all((-1, -2), keepdims=True)
-        return np.where(sound, found, state.precision)
+        return np.asarray(np.where(sound, found, state.precision))
 
     def leave_saddles(self, state: _State, tolerance: float, iterations: int) -> _State:
         """Return ``state`` with those subjects moved on that came to rest on a saddle.
@@ -305,7 +305,7 @@ def log_determinant(matrices: Array) -> Array:
 def _squares(state: _State) -> Array:
     """Return the squared lengths of the Newton steps on the expected information."""
     solved = np.linalg.solve(state.precision, state.gradient[..., None])[..., 0]
-    return np.maximum((solved * state.gradient).sum(-1), 0.0)
+    return np.asarray(np.maximum((solved * state.gradient).sum(-1), 0.0))
 
 
 def _prior_draws(

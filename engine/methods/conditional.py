@@ -29,7 +29,7 @@ from ..scaled_parameters import ScaledParameters
 from .quasi_newton import Limits, Minimum, Visited, minimise
 from .step import Search, Step, Stopped, empty_gradients
 
-DEGENERATE = 1e-3  # least posterior precision relative to that of the prior
+DEGENERATE = 0.02  # least posterior precision relative to that of the prior
 NEAR = 1e-3  # share of its first distance from a bound at which a parameter is near it
 STATUS = {
     "converged": Status("converged", "the search found a minimum of the objective"),
@@ -168,7 +168,9 @@ class _Function:
         near = None if memory is None else memory.modes
         evaluation = self.objective.value(estimate, near)
         if self.exact and memory is not None and is_degenerate(evaluation).any():
-            return np.inf, evaluation
+            evaluation = self.objective.value(estimate)  # the mode that was followed here is vanishing
+            if is_degenerate(evaluation).any():
+                return np.inf, evaluation
         return evaluation.ofv, evaluation
 
     def scores(self, point: Array, memory: Any) -> Array:

@@ -21,6 +21,7 @@ SUFFICIENT = 1e-4  # share of the predicted decrease that a step must reach
 CURVATURE = 0.9  # share of the slope that may be left at its end
 LONGEST = 1.0  # first trial of a step: farther and a bad start is thrown into another basin
 NEAR = 0.5  # length of a step within which the scores' matrix is trusted
+FEW = 2  # contributions a parameter, below which their gradients cannot tell its curvature
 TRIALS = 30
 DIFFERENCE = 1e-3  # step between gradients, in scaled parameters
 RESTARTS = 8
@@ -129,7 +130,7 @@ class _Search:
                 # updates can hide a direction in which they never went; the scores cannot
                 if self.predict(cross_product(at.scores), at, np.inf)[1] < 10 * self.limits.decrease:
                     break
-                source = "scores" if progress else "differences"
+                source = "scores" if progress and len(at.scores) > FEW * len(at.point) else "differences"
             else:
                 source = "differences"
         return at, hessian, "rounding" if ended == "near" else ended
@@ -179,23 +180,24 @@ class _Search:
         longest = float(np.min(np.where(step != 0, room, np.inf), initial=np.inf))
         low, high, size = 0.0, np.inf, min(1.0, longest)
         best: Visited | None = None
+        cliff = False  # whether the function ends between here and ``high``: no place to creep up to
         if slope >= 0:
             return None
         for _ in range(TRIALS):
             point = np.clip(at.point + size * step, self.limits.lower, self.limits.upper)
             value, memory = self.evaluate(point, at.memory)
             if not value <= at.value + SUFFICIENT * size * slope:
-                high = size
+                high, cliff = size, not np.isfinite(value)
                 share = _shrunk((value - at.value) / size, slope) if low == 0.0 else 0.5
                 size = low + share * (high - low)
             else:
                 scores = self.function.scores(point, memory)
                 if not np.isfinite(scores).all():
-                    high, size = size, 0.5 * (low + size)
+                    high, cliff, size = size, True, 0.5 * (low + size)
                     continue
                 found = Visited(point, value, scores, memory)
                 best = found if best is None or value < best.value else best
-                if float(found.gradient @ step) >= CURVATURE * slope or size >= longest:
+                if float(found.gradient @ step) >= CURVATURE * slope or size >= longest or cliff:
                     return found
                 low = size
                 size = 0.5 * (low + high) if np.isfinite(high) else min(2.0 * size, longest)

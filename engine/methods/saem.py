@@ -34,6 +34,7 @@ FEWEST_DRAWS = 300  # chains times subjects: with fewer, noise biases burn-in wh
 GAIN_EXPONENT = 0.55  # of averaging: the gain is the iteration to minus this
 SETTLED_SHARE = 1.0 / 3.0  # of the averaging phase, before whose end estimates are not averaged
 KEPT_DRAWS = 600  # of each subject, for the information matrix
+UNASKED_ALPHA = 0.005  # error rate, over all parameters, of the test that nobody asked for
 SETTLING = 60  # iterations before the interval of the test is chosen
 
 
@@ -158,14 +159,14 @@ class _Watch:
     def judged(self, history: Sequence[Iteration]) -> Convergence | None:
         """Return the result of the test, None without burn-in.
 
-        Where no test was asked for, the same one at the error rate for all parameters together says
-        whether burn-in was long enough.
+        Where no test was asked for, the same one at a rate that seldom alarms says whether burn-in was
+        long enough.
         """
         if len(history) < 3:
             return None
         rows = _rows(history)
         tested = self.test.tested != "none"
-        level = self.test.alpha if tested else self.test.alpha / int(self.columns.sum())
+        level = self.test.alpha if tested else UNASKED_ALPHA / int(self.columns.sum())
         interval = self.interval or min(independent_interval(rows), max(len(rows) // self.test.points, 1))
         return judge(rows, self.columns, self.test, interval, level)
 

@@ -52,7 +52,7 @@ def component_gradient(
     sigma += base.sigma_gradient[0]
     if len(active):
         metric = precision[:, active[:, None], active]
-        inverse: Array = np.linalg.inv(metric)
+        inverse = np.asarray(np.linalg.inv(metric), dtype=float)
         if second_order:
             by_theta, by_sigma, by_eta = _third_derivatives(points, eta, inverse, active, base, displacement)
             curvature = metric
@@ -61,7 +61,7 @@ def component_gradient(
             by_theta, by_sigma = information_slopes(points, eta, inverse, active, scales, displacement)
             by_eta, curvature = eta_slopes(points, eta, inverse, active, displacement)
             curvature = curvature + prior[0]
-        pull = np.linalg.solve(curvature, by_eta[..., None])[..., 0]
+        pull = np.asarray(np.linalg.solve(curvature, by_eta[..., None])[..., 0], dtype=float)
         moved_theta, moved_sigma = slopes_along(points, eta, pull, metric, active, displacement)
         theta[:, points.free_thetas] += by_theta - 0.5 * moved_theta
         sigma += by_sigma - 0.5 * moved_sigma

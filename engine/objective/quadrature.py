@@ -81,9 +81,14 @@ class QuadratureObjective:
             self._component(likelihood, estimate, None if start is None else start[m])
             for m, likelihood in enumerate(self.population.likelihoods)
         ]
-        values, modes, precision = (np.stack([part[k] for part in found]) for k in (0, 1, 2))
-        converged = np.stack([part[3] for part in found])
-        return joined(self.population, estimate, values, modes, precision, converged)
+        return joined(
+            self.population,
+            estimate,
+            np.stack([part[0] for part in found]),
+            np.stack([part[1] for part in found]),
+            np.stack([part[2] for part in found]),
+            np.stack([part[3] for part in found]),
+        )
 
     def gradient(self, evaluation: Evaluation) -> Gradient:
         """Return the derivatives of each subject's contribution, an id axis before all others.

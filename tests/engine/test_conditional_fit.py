@@ -113,7 +113,7 @@ def test_no_value_at_the_initial_estimates_names_the_subjects(tmp_path: Path) ->
     stream = lmm.stream().replace("Y = A + B*TIME", "Y = A + B*TIME + LOG(X)")
     rows = [{"ID": float(i), "TIME": float(t), "X": 2.0 - i, "DV": 1.0} for i in (1, 2, 3) for t in (0, 1)]
     model, data = read(tmp_path, stream, rows)
-    with pytest.raises(NumericalFailure, match="2 subject.*ID 2, 3"):
+    with pytest.raises(NumericalFailure, match=r"2 subject.*ID 2, 3"):
         estimate_conditional(Population(model, data), "focei", initial(model))
 
 
@@ -121,7 +121,7 @@ def run(folder: str, name: str, method: Method) -> tuple[Step, dict[str, float]]
     case = load(folder, name)
     model = case.model()
     step = estimate_conditional(Population(model, case.data(model)), method, initial(model))
-    last = [e for e in case.case["estimates"] if not e["method"].startswith("Objective")][0]
+    last = next(e for e in case.case["estimates"] if not e["method"].startswith("Objective"))
     return step, last
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from support import linear_mixed as lmm
@@ -12,7 +10,7 @@ from support.streams import read
 from elbomix.engine.covariance_step import CovarianceSettings, covariance_step
 from elbomix.engine.estimate import initial
 from elbomix.engine.fit import Uncertainty
-from elbomix.engine.methods.conditional import estimate_conditional
+from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
 from elbomix.engine.objective.conditional import objective_of
 from elbomix.engine.objective.evaluation import Evaluation, Objective
 from elbomix.engine.objective.population import Population
@@ -31,7 +29,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Population, Object
     stream = lmm.stream(omega="BLOCK(2) FIX 0.5 0.1 0.3", sigma="0.36 FIX")
     model, data = read(tmp_path_factory.mktemp("sir"), stream, lmm.rows())
     population = Population(model, data)
-    step = estimate_conditional(population, "fo", initial(model))
+    step = estimate_conditional(population, "fo", initial(model), ConditionalSettings(decrease=1e-12))
     uncertainty, _ = covariance_step(population, step, CovarianceSettings("r"))
     assert uncertainty is not None
     objective = objective_of(population, "fo")
