@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..failure import ModelFailure
 from .arguments import design_of, events_of, items_of, layout_sizes
+from .bare import BARE_SLOPES
 from .by_reference import Callee, pieces
 from .compile import SIGNATURES, CompiledModel
 from .course import Events
@@ -108,8 +109,9 @@ class Kernel:
     @cached_property
     def functions(self) -> tuple[Callee, ...]:
         """The functions of the model, in the order of the passes' arguments."""
-        names = ("individual", "slopes", "jacobian", "equilibrium", "observe")
-        return tuple(Callee(getattr(self.compiled, name), SIGNATURES[name]) for name in names)
+        names = ("individual", "bare_slopes", "jacobian", "equilibrium", "observe")
+        signatures = SIGNATURES | {"bare_slopes": BARE_SLOPES.signature}
+        return tuple(Callee(getattr(self.compiled, name), signatures[name]) for name in names)
 
     @cached_property
     def items(self) -> Items:

@@ -9,6 +9,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from .bare import run_slopes
 from .borrowed import inlined, matrix_at
 from .by_reference import by_reference, returned
 from .caching import jit
@@ -188,7 +189,7 @@ def velocity(t: float, design: Design, motion: Motion, slopes: Callable[..., Non
     else:
         n, n_p = motion.y.size, motion.p.size
         none, none_p = matrix_at(motion.y, 0, n, 0), matrix_at(motion.p, 0, n_p, 0)
-        slopes(t, motion.y, none, motion.p, none_p, f, none)
+        run_slopes(slopes, t, motion.y, none, motion.p, none_p, f, none)
         for i in range(design.n):
             f[i] = f[i] + motion.r[i] if motion.on[i] == 1 else 0.0
     return FINE

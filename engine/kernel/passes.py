@@ -10,10 +10,11 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from .bare import BARE_SLOPES
 from .borrowed import inlined
 from .by_reference import KINDS, Callee, Pointer, keep, pieces_type, pointer
 from .caching import jit
-from .compile import EQUILIBRIUM, INDIVIDUAL, JACOBIAN, OBSERVE, SLOPES
+from .compile import EQUILIBRIUM, INDIVIDUAL, JACOBIAN, OBSERVE
 from .course import DOSE_TIME, PASSED, Course, Events, new_course
 from .dose_record import give_dose
 from .doses import last_given
@@ -195,11 +196,11 @@ def compiled_passes() -> tuple[tuple[Any, ...], Any]:
     four, five = types.float64[:, :, :, ::1], types.float64[:, :, :, :, ::1]
     design, motion, events, course = (Pointer(KINDS[n]) for n in ("Design", "Motion", "Events", "Course"))
     signatures = [
-        i(f, f, design, motion, SLOPES, JACOBIAN),
-        i(f, design, motion, SLOPES, vector),
-        i(f, design, motion, SLOPES, JACOBIAN),
+        i(f, f, design, motion, BARE_SLOPES, JACOBIAN),
+        i(f, design, motion, BARE_SLOPES, vector),
+        i(f, design, motion, BARE_SLOPES, JACOBIAN),
     ]
-    model = (INDIVIDUAL, SLOPES, JACOBIAN, EQUILIBRIUM)
+    model = (INDIVIDUAL, BARE_SLOPES, JACOBIAN, EQUILIBRIUM)
     parts = (*(types.FunctionType(s) for s in signatures), *model)
     solver = types.NamedTuple(parts, Solver)  # type: ignore[no-untyped-call]
     signatures.append(i(i, design, events, course, solver))
