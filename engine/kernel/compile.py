@@ -18,7 +18,7 @@ from numba import types
 from ..ir.compartment import OdeDynamics
 from ..ir.model import Model
 from . import algebraic, functions
-from .bare import BARE_SLOPES, BARE_TEXT, matrix_on, vector_on
+from .bare import BARE_SIGNATURES, BARE_TEXTS, matrix_on, vector_on
 from .caching import SOURCE_HASH, cache_folder, compiled_folder, jit, write_whole
 from .layout import Layout, layout
 from .machine_code import lowered
@@ -37,7 +37,9 @@ SIGNATURES = {
     "equilibrium": types.int64(types.float64, _vector, _matrix, _vector, _matrix),
     "observe": types.int64(*_record, _vector, _matrix, _vector, _matrix),
 }
-INDIVIDUAL, SLOPES, JACOBIAN, EQUILIBRIUM, OBSERVE = (types.FunctionType(s) for s in SIGNATURES.values())
+SLOPES, JACOBIAN, EQUILIBRIUM = (
+    types.FunctionType(SIGNATURES[name]) for name in ("slopes", "jacobian", "equilibrium")
+)
 """The types under which compiled functions take these as arguments."""
 
 NOTHING = {
@@ -64,7 +66,7 @@ class CompiledModel:
     slopes(t, y, dy, p, dp, f, df), jacobian(t, y, p, J)
     equilibrium(t, y, dy, p, dp) -> 0, or 1 without a solution: sets the amounts of equilibrium compartments
     observe(col, known, theta, eta, dtheta, deta, kept, dkept, psi, dpsi, a, da, out, dout) -> status
-    bare_slopes: ``slopes`` as a function of pointers (:mod:`.bare`)
+    bare: three of them as functions of pointers (:mod:`.bare`)
 
     A status is 0, 1 (rejected), 2 (rejected, the run ends), 3 (a loop without end), 4 (a random number drawn
     outside simulation). Derivative arrays have the direction last and as many as they like, none included.
@@ -77,7 +79,7 @@ class CompiledModel:
     jacobian: Function
     equilibrium: Function
     observe: Function
-    bare_slopes: Function
+    bare: dict[str, Function]
     source: str
 
 
@@ -131,27 +133,27 @@ def compile_kernel(model: Model, reason: int = ESTIMATION, wanted: Iterable[str]
     """
     model, order, sources = kernel_sources(model, reason, wanted)
     made = {name: _compiled(name, text) for name, text in sources.items()}
-    made["bare_slopes"] = _bare(sources["slopes"])
-    return CompiledModel(model, order, **made, source="\n\n".join(sources.values()))
+    bare = {name: _bare(name, sources[name]) for name in BARE_TEXTS}
+    return CompiledModel(model, order, **made, bare=bare, source="\n\n".join(sources.values()))
 
 
 @cache
 def _compiled(name: str, text: str) -> Function:
     """Compile one function from its text, which comes from the checked IR alone."""
     function = _defined(name, text)[name]
-    if name == "slopes":  # the integrators take the bare one: this is for callers from Python, once they come
+    if name in BARE_TEXTS:  # the passes take the bare one: this is for callers from Python, once they come
         return jit(function)  # type: ignore[no-any-return]
     return jit(SIGNATURES[name])(function)  # type: ignore[no-any-return]
 
 
 @cache
-def _bare(text: str) -> Function:
-    """Compile the right-hand side as a function of pointers."""
-    space = _defined("slopes", text)
+def _bare(name: str, text: str) -> Function:
+    """Compile a function as one of pointers."""
+    space = _defined(name, text)
     space |= {"vector_on": vector_on, "matrix_on": matrix_on}
-    space.setdefault("body", algebraic.inner(space["slopes"]))
-    exec(compile(BARE_TEXT, space["slopes"].__code__.co_filename, "exec"), space)
-    return jit(BARE_SLOPES.signature)(space["bare_slopes"])  # type: ignore[no-any-return]
+    space.setdefault("body", algebraic.inner(space[name]))
+    exec(compile(BARE_TEXTS[name], space[name].__code__.co_filename, "exec"), space)
+    return jit(BARE_SIGNATURES[name])(space[f"bare_{name}"])  # type: ignore[no-any-return]
 
 
 @cache

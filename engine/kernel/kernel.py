@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..failure import ModelFailure
 from .arguments import design_of, events_of, items_of, layout_sizes
-from .bare import BARE_SLOPES
+from .bare import BARE_INDIVIDUAL, BARE_OBSERVE, BARE_SLOPES
 from .by_reference import Callee, pieces
 from .compile import SIGNATURES, CompiledModel
 from .course import Events
@@ -109,9 +109,15 @@ class Kernel:
     @cached_property
     def functions(self) -> tuple[Callee, ...]:
         """The functions of the model, in the order of the passes' arguments."""
-        names = ("individual", "bare_slopes", "jacobian", "equilibrium", "observe")
-        signatures = SIGNATURES | {"bare_slopes": BARE_SLOPES.signature}
-        return tuple(Callee(getattr(self.compiled, name), signatures[name]) for name in names)
+        compiled = self.compiled
+        made = {
+            "individual": (compiled.bare["individual"], BARE_INDIVIDUAL.signature),
+            "slopes": (compiled.bare["slopes"], BARE_SLOPES.signature),
+            "jacobian": (compiled.jacobian, SIGNATURES["jacobian"]),
+            "equilibrium": (compiled.equilibrium, SIGNATURES["equilibrium"]),
+            "observe": (compiled.bare["observe"], BARE_OBSERVE.signature),
+        }
+        return tuple(Callee(function, signature) for function, signature in made.values())
 
     @cached_property
     def items(self) -> Items:
@@ -207,7 +213,7 @@ class Kernel:
         sizes = self.sizes.copy()
         sizes[:2] = self.design.n_dynamic, 0
         none = np.zeros(0, np.int64)
-        items = Items(np.zeros((0, 0)), np.zeros((0, 0)), none, none, none, 0, 0)
+        items = Items(np.zeros((0, 0)), np.zeros((0, 0)), none, none, none, none, 1)
         n = self.subjects.n_subjects
         nothing = (np.zeros((1, 0)), np.zeros((draws, n, 0)), np.zeros((0, nq)), np.zeros((0, nq)))
         self._run(items, sizes, (*nothing, psi, dpsi), values, derivatives, status, threads)

@@ -10,17 +10,17 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .bare import BARE_SLOPES
-from .borrowed import inlined
+from .bare import BARE_INDIVIDUAL, BARE_OBSERVE, BARE_SLOPES, run_observe
+from .borrowed import borrowed, inlined, matrix_at, vector_at
 from .by_reference import KINDS, Callee, Pointer, keep, pieces_type, pointer
 from .caching import jit
-from .compile import EQUILIBRIUM, INDIVIDUAL, JACOBIAN, OBSERVE
+from .compile import EQUILIBRIUM, JACOBIAN
 from .course import DOSE_TIME, PASSED, Course, Events, new_course
 from .dose_record import give_dose
 from .doses import last_given
-from .events import at_record, begin, move_to
-from .individual import Individual, Items, fill_known, new_individual, order_times, run_record, unchanged
-from .motion import Design, Solver, advance, copy_values, velocity
+from .events import at_record, begin, catch_up, look, move_to
+from .individual import Individual, Items, fill_known, new_individual, order_times, run_record
+from .motion import LINEAR, Design, Solver, advance, copy_values, velocity
 from .rest import find_rest
 from .status import FINE
 
@@ -100,7 +100,7 @@ def run_range(
 ) -> None:
     """Run the passes for pairs ``begins`` to ``ends`` (pair = draw * subjects + subject), record by record.
 
-    ``sizes``: number of psi, of kept variables, of places for doses, whether there are steady states.
+    ``sizes``: of :func:`.arguments.layout_sizes`.
     ``theta`` [draw or 1, theta], ``eta`` [draw, subject, eta]; ``status`` [draw, subject]; ``out`` [draw,
     record, output], ``dout`` [draw, record, output, nq]. Where ``psi`` [draw, record, pattern, slot] and
     ``dpsi`` [..., nq] are given (not empty), the event pass runs alone and ``out`` takes amounts, output
@@ -112,7 +112,9 @@ def run_range(
     n_subjects, nq = status.shape[1], deta.shape[1]
     own_course = new_course(design, sizes[0], nq, sizes[2], sizes[3])
     course = pointer(own_course)
-    a, da = np.zeros(design.n + 2), np.zeros((design.n + 2, nq))
+    n_a, n_out, n_columns, n_known = design.n + 2, out.shape[2], items.columns.shape[1], items.kinds.size
+    own_a, own_da = np.zeros((sizes[4], n_a)), np.zeros((sizes[4] * n_a, nq))
+    a, da = borrowed(own_a), borrowed(own_da)
     patterns = design.model_times.size + 1
     own_individual = new_individual(dtheta, deta, items, patterns, sizes[0], sizes[1])
     own = pointer(own_individual)
@@ -128,50 +130,81 @@ def run_range(
         course.clock[:] = 0.0
         course.counts[PASSED] = 0
         code = FINE
-        for k in range(first, last):
+        k = first
+        while k < last and code == FINE:
+            # records from k to end under one psi
             if design.start_rules == 1:
                 copy_values(own.psi, own.psi_before)
                 copy_values(own.dpsi, own.dpsi_before)
             if alone:
                 code = given_psi(draw, k, design, own, psi, dpsi)
-            elif not unchanged(k, first, items, own):
+            elif items.same[k] == 0:
                 given = course.clock[DOSE_TIME]
                 if k > first:
                     given = last_given(course.waiting, events.time[k], given)
                 code = run_record(k, first, given, design, items, own, individual)
             if code != FINE:
                 break
+            end = k + 1
+            while items.single == 0 and end < last and items.same[end] == 1:
+                end += 1
+            records = end - k
             if design.kind != 0:
-                code = take_record(k, first, design, events, course, items, own, solver, give_dose, a, da)
-            if code != FINE:
-                break
-            if alone:
-                copy_values(a, out[draw, k])
-                copy_values(da, dout[draw, k])
-                continue
-            passed = course.counts[PASSED]
-            if own.kept.size > 0:
-                copy_values(own.kept_out[passed], own.kept)
-                copy_values(own.dkept_out[passed], own.dkept)
-            fill_known(k, passed, 0.0, course.clock[DOSE_TIME], items, own)
-            code = observe(
-                items.columns[k],
-                own.known,
-                own.theta,
-                own.eta,
-                dtheta,
-                deta,
-                own.kept,
-                own.dkept,
-                own.psi[passed],
-                own.dpsi[passed],
-                a,
-                da,
-                out[draw, k],
-                dout[draw, k],
-            )
-            if code != FINE:
-                break
+                for i in range(records):
+                    if i == 1 and design.start_rules == 1:
+                        copy_values(own.psi, own.psi_before)
+                        copy_values(own.dpsi, own.dpsi_before)
+                    here, there = vector_at(a, i * n_a, n_a), matrix_at(da, i * n_a * nq, n_a, nq)
+                    looks = i > 0 and design.kind == LINEAR and events.quiet[k + i] == 1
+                    if looks and look(k + i, design, events, course, here, there):
+                        continue
+                    code = take_record(
+                        k + i, first, design, events, course, items, own, solver, give_dose, here, there
+                    )
+                    if code != FINE:
+                        records = i
+                        break
+                if code == FINE and end < last:
+                    code = catch_up(events.time[end - 1], design, course, solver)
+            if alone and records == 1:
+                copy_values(a[0], out[draw, k])
+                copy_values(da[:n_a], dout[draw, k])
+            elif not alone:
+                passed = course.counts[PASSED]
+                known = vector_at(items.known, k * n_known, records * n_known)
+                if items.single == 1:
+                    fill_known(k, passed, 0.0, course.clock[DOSE_TIME], items, own)
+                    known = own.known
+                    if own.kept.size > 0:
+                        copy_values(own.kept_out[passed], own.kept)
+                        copy_values(own.dkept_out[passed], own.dkept)
+                before = draw * events.time.size + k
+                observed = run_observe(
+                    observe,
+                    vector_at(items.columns, k * n_columns, records * n_columns),
+                    known,
+                    own.theta,
+                    own.eta,
+                    dtheta,
+                    deta,
+                    own.kept,
+                    own.dkept,
+                    vector_at(own.psi, passed * sizes[0], sizes[0]),
+                    matrix_at(own.dpsi, passed * sizes[0] * nq, sizes[0], nq),
+                    a,
+                    da,
+                    vector_at(out, before * n_out, records * n_out),
+                    matrix_at(dout, before * n_out * nq, records * n_out, nq),
+                    records,
+                    n_columns,
+                    n_known,
+                    n_a,
+                    n_out,
+                    nq,
+                )
+                if observed != FINE:
+                    code = observed
+            k = end
         status[draw, subject] = code
         if code != FINE:
             out[draw, first:last] = np.nan
@@ -181,6 +214,8 @@ def run_range(
     keep(own_items)
     keep(own_course)
     keep(own_individual)
+    keep(own_a)
+    keep(own_da)
 
 
 @cache
@@ -200,7 +235,7 @@ def compiled_passes() -> tuple[tuple[Any, ...], Any]:
         i(f, design, motion, BARE_SLOPES, vector),
         i(f, design, motion, BARE_SLOPES, JACOBIAN),
     ]
-    model = (INDIVIDUAL, BARE_SLOPES, JACOBIAN, EQUILIBRIUM)
+    model = (BARE_INDIVIDUAL, BARE_SLOPES, JACOBIAN, EQUILIBRIUM)
     parts = (*(types.FunctionType(s) for s in signatures), *model)
     solver = types.NamedTuple(parts, Solver)  # type: ignore[no-untyped-call]
     signatures.append(i(i, design, events, course, solver))
@@ -208,5 +243,5 @@ def compiled_passes() -> tuple[tuple[Any, ...], Any]:
     solvers = tuple(Callee(jit(s)(g), s) for s, g in zip(signatures, made, strict=True))
     data = (indices, *(pieces_type(cls) for cls in (Design, Events, Items)))
     parameters = (matrix, cube, matrix, matrix, four, five)
-    functions = (*(types.FunctionType(s) for s in signatures), *model, OBSERVE)
+    functions = (*(types.FunctionType(s) for s in signatures), *model, BARE_OBSERVE)
     return solvers, jit(types.void(i, i, *data, *parameters, *functions, cube, four, table))(run_range)

@@ -58,7 +58,9 @@ class Views(NamedTuple):
 @jit
 def workspace(n: int, n_p: int, nq: int) -> Workspace:
     """Return the memory for n states, n_p parameters of the slopes and nq directions."""
-    return Workspace(np.zeros((STAGES + 4) * padded(n * (1 + nq)) + 3 * n + 2 * n * n), np.zeros(2 * n, np.int64))
+    return Workspace(
+        np.zeros((STAGES + 4) * padded(n * (1 + nq)) + 3 * n + 2 * n * n), np.zeros(2 * n, np.int64)
+    )
 
 
 @inlined
