@@ -24,7 +24,8 @@ BARE_INDIVIDUAL, BARE_SLOPES, BARE_OBSERVE = (types.FunctionType(s) for s in BAR
 """individual(col, known, theta, eta, dtheta, deta, kept, dkept, psi, dpsi, nq)
 slopes(t, y, dy, p, dp, f, df, n, n_p, nq)
 observe(col, known, ..., psi, dpsi, a, da, out, dout, records, n_col, n_known, n_a, n_out, nq): of as many
-records in a row, whose col, known, a, da, out and dout follow each other. Rows of derivatives have nq entries.
+records in a row, whose col, known, a, da, out and dout follow each other.
+Rows of derivatives have nq entries.
 """
 
 BARE_TEXTS = {
@@ -51,8 +52,10 @@ def bare_observe(
     for i in range(records):
         status = body(
             vector_on(col, i * n_col, n_col), vector_on(known, i * n_known, n_known),
-            vector_on(theta, 0, 0), vector_on(eta, 0, 0), matrix_on(dtheta, 0, 0, nq), matrix_on(deta, 0, 0, nq),
-            vector_on(kept, 0, 0), matrix_on(dkept, 0, 0, nq), vector_on(psi, 0, 0), matrix_on(dpsi, 0, 0, nq),
+            vector_on(theta, 0, 0), vector_on(eta, 0, 0),
+            matrix_on(dtheta, 0, 0, nq), matrix_on(deta, 0, 0, nq),
+            vector_on(kept, 0, 0), matrix_on(dkept, 0, 0, nq),
+            vector_on(psi, 0, 0), matrix_on(dpsi, 0, 0, nq),
             vector_on(a, i * n_a, n_a), matrix_on(da, i * n_a * nq, n_a, nq),
             vector_on(out, i * n_out, n_out), matrix_on(dout, i * n_out * nq, n_out, nq),
         )

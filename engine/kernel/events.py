@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .administration import any_nonzero, turn_on
-from .borrowed import inlined
+from .borrowed import inlined, vector_at
 from .caching import jit
 from .course import PASSED, STARTED, TIME, Course, Events
 from .dose_record import enter
@@ -107,6 +107,7 @@ def _set_going(time: float, design: Design, motion: Motion, solver: Solver) -> i
 def move_to(
     k: int,
     target: float,
+    settled: bool,
     design: Design,
     events: Events,
     course: Course,
@@ -116,11 +117,15 @@ def move_to(
     dpsi: Cube,
     solver: Solver,
 ) -> int:
-    """Take the subject to the time ``target`` of record ``k`` while ``psi``, ``dpsi`` [pattern, ...] rule."""
+    """Take the subject to the time ``target`` of record ``k`` while ``psi``, ``dpsi`` [pattern, ...] rule.
+
+    ``settled``: they do already, and nothing on the way changes that.
+    """
     motion, waiting, counts = course.motion, course.waiting, course.counts
     while True:
         passed = counts[PASSED]
-        put_parameters(design, psi[passed], dpsi[passed], motion)
+        if not settled:
+            put_parameters(design, psi[passed], dpsi[passed], motion)
         now = course.clock[TIME]
         place = next_event(waiting)
         due = time_of(waiting, place) if place >= 0 else np.inf
@@ -229,8 +234,8 @@ def at_record(
 def look(k: int, design: Design, events: Events, course: Course, a: Vector, da: Matrix) -> bool:
     """Put into ``a`` what :func:`at_record` would at a record at which nothing happens.
 
-    The state stays where it is: a linear system holds a sum of exponentials until something happens. ``a`` has
-    the watched compartments and the prediction only. False, with nothing done, where that does not serve.
+    The state stays where it is: a linear system holds sums of exponentials until something happens. ``a``
+    has the watched compartments and the prediction only. False, with nothing done, where that does not serve.
     """
     motion, waiting, target = course.motion, course.waiting, events.time[k]
     if waiting.used[0] > 0 and time_of(waiting, next_event(waiting)) <= target + TOLERANCE * abs(target):
@@ -303,10 +308,15 @@ def _fill(observed: int, design: Design, motion: Motion, a: Vector, da: Matrix) 
 def _predict(observed: int, design: Design, motion: Motion, a: Vector, da: Matrix) -> None:
     n, nq = design.n, motion.dout.size
     slot = design.output[1] if observed == n else design.modifiers[observed, SCALE]
-    scale = motion.p[slot] if slot >= 0 else 1.0
-    a[n + 1] = a[observed] / scale
+    slope, prediction = vector_at(da, observed * nq, nq), vector_at(da, (n + 1) * nq, nq)
+    if slot < 0:
+        a[n + 1] = a[observed]
+        for q in range(nq):
+            prediction[q] = slope[q]
+        return
+    scale = motion.p[slot]
+    value, inverse = a[observed] / scale, 1.0 / scale
+    a[n + 1] = value
+    dscale = vector_at(motion.dp, slot * nq, nq)
     for q in range(nq):
-        slope = da[observed, q]
-        if slot >= 0:
-            slope -= a[n + 1] * motion.dp[slot, q]
-        da[n + 1, q] = slope / scale
+        prediction[q] = (slope[q] - value * dscale[q]) * inverse

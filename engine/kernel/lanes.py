@@ -28,8 +28,8 @@ def padded(size: int) -> int:
 def _added_rows(count: int) -> Any:
     """Return ``add(base, h, weights, rows, first, k, out)`` for sums of ``count`` rows of k.
 
-    out = base + h sum_j weights[j] k[rows[j]] over j from ``first`` on. The length of ``base``, ``out`` and the
-    rows is a multiple of LANES; ``base`` may be ``out``.
+    out = base + h sum_j weights[j] k[rows[j]] over j from ``first`` on. The length of ``base``, ``out`` and
+    the rows is a multiple of LANES; ``base`` may be ``out``.
     """
 
     def add(

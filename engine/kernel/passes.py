@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .bare import BARE_INDIVIDUAL, BARE_OBSERVE, BARE_SLOPES, run_observe
 from .borrowed import borrowed, inlined, matrix_at, vector_at
-from .by_reference import KINDS, Callee, Pointer, keep, pieces_type, pointer
+from .by_reference import KINDS, Pointer, address_of, at_address, keep, pieces_type, pointer
 from .caching import jit
 from .compile import EQUILIBRIUM, JACOBIAN
 from .course import DOSE_TIME, PASSED, Course, Events, new_course
@@ -33,10 +33,27 @@ Integers = NDArray[np.int64]
 Function = Callable[..., Any]
 
 
+_I, _F, _VECTOR = types.int64, types.float64, types.float64[::1]
+_DESIGN, _MOTION, _EVENTS, _COURSE = (Pointer(KINDS[n]) for n in ("Design", "Motion", "Events", "Course"))
+_ADVANCE = types.FunctionType(_I(_F, _F, _DESIGN, _MOTION, BARE_SLOPES, JACOBIAN))
+_VELOCITY = types.FunctionType(_I(_F, _DESIGN, _MOTION, BARE_SLOPES, _VECTOR))
+_FIND_REST = types.FunctionType(_I(_F, _DESIGN, _MOTION, BARE_SLOPES, JACOBIAN))
+_MODEL = (BARE_INDIVIDUAL, BARE_SLOPES, JACOBIAN, EQUILIBRIUM)
+_SOLVER = types.NamedTuple((_ADVANCE, _VELOCITY, _FIND_REST, *_MODEL), Solver)  # type: ignore[no-untyped-call]
+_GIVE_DOSE = types.FunctionType(_I(_I, _DESIGN, _EVENTS, _COURSE, _SOLVER))
+_SOLVERS = (_ADVANCE, _VELOCITY, _FIND_REST, _GIVE_DOSE)
+_KEPT: list[Function] = []  # whose addresses are in use
+
+advance_at, velocity_at, find_rest_at, give_dose_at = (at_address(kind) for kind in _SOLVERS)
+individual_at, slopes_at, jacobian_at, equilibrium_at = (at_address(kind) for kind in _MODEL)
+observe_at = at_address(BARE_OBSERVE)
+
+
 @inlined
 def take_record(
     k: int,
     first: int,
+    settled: bool,
     design: Design,
     events: Events,
     course: Course,
@@ -47,7 +64,10 @@ def take_record(
     a: Vector,
     da: Matrix,
 ) -> int:
-    """Bring the amounts to record ``k``, whose psi is in ``own``, and let it happen."""
+    """Bring the amounts to record ``k``, whose psi is in ``own``, and let it happen.
+
+    ``settled``: this psi is in force, and nothing before the record changes that.
+    """
     time = events.time[k]
     fresh = k == first
     status = FINE
@@ -58,7 +78,7 @@ def take_record(
         psi, dpsi = own.psi, own.dpsi
         if design.start_rules == 1:
             psi, dpsi = own.psi_before, own.dpsi_before
-        status = move_to(k, time, design, events, course, items, own, psi, dpsi, solver)
+        status = move_to(k, time, settled, design, events, course, items, own, psi, dpsi, solver)
     if status == FINE:
         status = at_record(k, design, events, course, own.psi, own.dpsi, solver, give_dose, a, da)
     return status
@@ -85,22 +105,15 @@ def run_range(
     deta: Matrix,
     psi: Table4,
     dpsi: Table5,
-    advance: Function,
-    velocity: Function,
-    find_rest: Function,
-    give_dose: Function,
-    individual: Function,
-    slopes: Function,
-    jacobian: Function,
-    equilibrium: Function,
-    observe: Function,
+    addresses: Integers,
     out: Cube,
     dout: Table4,
     status: Integers,
 ) -> None:
     """Run the passes for pairs ``begins`` to ``ends`` (pair = draw * subjects + subject), record by record.
 
-    ``sizes``: of :func:`.arguments.layout_sizes`.
+    ``sizes``: of :func:`.arguments.layout_sizes`. ``addresses``: those of :func:`compiled_passes`, then of
+    the model's individual, slopes, jacobian, equilibrium, observe.
     ``theta`` [draw or 1, theta], ``eta`` [draw, subject, eta]; ``status`` [draw, subject]; ``out`` [draw,
     record, output], ``dout`` [draw, record, output, nq]. Where ``psi`` [draw, record, pattern, slot] and
     ``dpsi`` [..., nq] are given (not empty), the event pass runs alone and ``out`` takes amounts, output
@@ -108,7 +121,16 @@ def run_range(
     """
     own_design, own_events, own_items = Design(*design_pieces), Events(*events_pieces), Items(*items_pieces)
     design, events, items = pointer(own_design), pointer(own_events), pointer(own_items)
-    solver = Solver(advance, velocity, find_rest, individual, slopes, jacobian, equilibrium)
+    solver = Solver(
+        advance_at(addresses[0]),
+        velocity_at(addresses[1]),
+        find_rest_at(addresses[2]),
+        individual_at(addresses[4]),
+        slopes_at(addresses[5]),
+        jacobian_at(addresses[6]),
+        equilibrium_at(addresses[7]),
+    )
+    give_dose, observe = give_dose_at(addresses[3]), observe_at(addresses[8])
     n_subjects, nq = status.shape[1], deta.shape[1]
     own_course = new_course(design, sizes[0], nq, sizes[2], sizes[3])
     course = pointer(own_course)
@@ -142,7 +164,7 @@ def run_range(
                 given = course.clock[DOSE_TIME]
                 if k > first:
                     given = last_given(course.waiting, events.time[k], given)
-                code = run_record(k, first, given, design, items, own, individual)
+                code = run_record(k, first, given, design, items, own, solver.individual)
             if code != FINE:
                 break
             end = k + 1
@@ -158,8 +180,20 @@ def run_range(
                     looks = i > 0 and design.kind == LINEAR and events.quiet[k + i] == 1
                     if looks and look(k + i, design, events, course, here, there):
                         continue
+                    settled = i > 0 and events.at_doses == 0
                     code = take_record(
-                        k + i, first, design, events, course, items, own, solver, give_dose, here, there
+                        k + i,
+                        first,
+                        settled,
+                        design,
+                        events,
+                        course,
+                        items,
+                        own,
+                        solver,
+                        give_dose,
+                        here,
+                        there,
                     )
                     if code != FINE:
                         records = i
@@ -219,29 +253,20 @@ def run_range(
 
 
 @cache
-def compiled_passes() -> tuple[tuple[Any, ...], Any]:
-    """Return (advance, velocity, find_rest, give_dose) and :func:`run_range`, compiled for all models.
+def compiled_passes() -> tuple[NDArray[np.int64], Function]:
+    """Return the addresses of advance, velocity, find_rest and give_dose, and the compiled passes.
 
-    What depends on a model are functions among the arguments. The integrators and doses are arguments too:
-    machine code of the event loop then does not hold further copies of theirs.
+    The integrators and doses are called by address: machine code of the event loop then does not hold further
+    copies of theirs.
     """
-    i, f = types.int64, types.float64
-    indices, table = types.int64[::1], types.int64[:, ::1]
-    vector, matrix, cube = types.float64[::1], types.float64[:, ::1], types.float64[:, :, ::1]
-    four, five = types.float64[:, :, :, ::1], types.float64[:, :, :, :, ::1]
-    design, motion, events, course = (Pointer(KINDS[n]) for n in ("Design", "Motion", "Events", "Course"))
-    signatures = [
-        i(f, f, design, motion, BARE_SLOPES, JACOBIAN),
-        i(f, design, motion, BARE_SLOPES, vector),
-        i(f, design, motion, BARE_SLOPES, JACOBIAN),
-    ]
-    model = (BARE_INDIVIDUAL, BARE_SLOPES, JACOBIAN, EQUILIBRIUM)
-    parts = (*(types.FunctionType(s) for s in signatures), *model)
-    solver = types.NamedTuple(parts, Solver)  # type: ignore[no-untyped-call]
-    signatures.append(i(i, design, events, course, solver))
     made: tuple[Function, ...] = (advance, velocity, find_rest, give_dose)
-    solvers = tuple(Callee(jit(s)(g), s) for s, g in zip(signatures, made, strict=True))
-    data = (indices, *(pieces_type(cls) for cls in (Design, Events, Items)))
+    compiled = [jit(kind.signature)(f) for kind, f in zip(_SOLVERS, made, strict=True)]
+    found = [address_of(f, kind.signature) for f, kind in zip(compiled, _SOLVERS, strict=True)]
+    table, integers = types.int64[:, ::1], types.int64[::1]
+    matrix, cube = types.float64[:, ::1], types.float64[:, :, ::1]
+    four, five = types.float64[:, :, :, ::1], types.float64[:, :, :, :, ::1]
+    data = (integers, *(pieces_type(cls) for cls in (Design, Events, Items)))
     parameters = (matrix, cube, matrix, matrix, four, five)
-    functions = (*(types.FunctionType(s) for s in signatures), *model, BARE_OBSERVE)
-    return solvers, jit(types.void(i, i, *data, *parameters, *functions, cube, four, table))(run_range)
+    run = jit(types.void(_I, _I, *data, *parameters, integers, cube, four, table))(run_range)
+    _KEPT.extend(compiled)
+    return np.array(found, dtype=np.int64), run

@@ -32,8 +32,8 @@ class Workspace(NamedTuple):
 class Views(NamedTuple):
     """What lies in the memory.
 
-    States and sensitivities travel as one flat vector: y, then dy row by row, n (1 + nq) numbers, then zeros up
-    to whole vectors of the processor.
+    States and sensitivities travel as one flat vector: y, then dy row by row, n (1 + nq) numbers, then zeros
+    up to whole vectors of the processor.
     """
 
     k: Matrix  # [STAGES, flat] slopes of the stages, without input rates; row 0: where the step begins
