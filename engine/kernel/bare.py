@@ -138,12 +138,11 @@ def _run_slopes(
         handed = list(arguments[1:])
         if isinstance(slopes.signature.args[1], types.CPointer):
             kinds = signature.args[2:]
-            shapes = [
-                cgutils.unpack_tuple(  # type: ignore[no-untyped-call]
-                    builder, make_array(kinds[i])(context, builder, arguments[2 + i]).shape, 2
-                )
+            matrices = [
+                make_array(kinds[i])(context, builder, arguments[2 + i])  # type: ignore[no-untyped-call]
                 for i in (1, 3)
             ]
+            shapes = [cgutils.unpack_tuple(builder, m.shape, 2) for m in matrices]  # type: ignore[no-untyped-call]
             data = (_data(context, builder, k, a) for k, a in zip(kinds, arguments[2:], strict=True))
             handed = [arguments[1], *data, shapes[0][0], shapes[1][0], shapes[0][1]]
         builder.call(_address(context, builder, slopes, arguments[0]), handed)

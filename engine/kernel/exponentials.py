@@ -217,14 +217,14 @@ def start_sums(
     modes, to = _modes(m, p, nd, nq, system), _sums(p, nd, rows, nq, sums)
     size, c, g = to.e.size, to.c, to.g
     for i in range(p):
-        total, row = 0.0, _row(to.dc, i)
+        total, dz = 0.0, _row(to.dc, i)
         for j in range(p):
             weight, place = modes.u[i * p + j], plan[order + nd + j]
             total += weight * y[place]
             if j == 0:
-                _set(row, weight, _row(dy, place))
+                _set(dz, weight, _row(dy, place))
             else:
-                _add(row, weight, _row(dy, place))
+                _add(dz, weight, _row(dy, place))
         c[i] = total
     for i in range(p):
         for j in range(p):

@@ -131,7 +131,7 @@ def run_record(
         copy_values(own.kept, own.kept_out[j])
         copy_values(own.dkept, own.dkept_out[j])
         fill_known(k, j, 0.0, dose_time, items, own)
-        status = run_individual(
+        status: int = run_individual(
             individual,
             vector_at(items.columns, k * own.col.size, own.col.size),
             own.known,

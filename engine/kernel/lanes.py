@@ -57,9 +57,10 @@ def _added_rows(count: int) -> Any:
                 factors.append(vector)
                 terms.append(builder.gep(array(5).data, [builder.mul(row, length)]))
             step = ir.Constant(ir.IntType(64), LANES)
-            with cgutils.for_range_slice(  # type: ignore[no-untyped-call]
-                builder, ir.Constant(ir.IntType(64), 0), length, step, inc=True
-            ) as (at, _):
+            with cgutils.for_range_slice(builder, ir.Constant(ir.IntType(64), 0), length, step, inc=True) as (
+                at,
+                _,
+            ):
                 sums = [
                     builder.fmul(factor, builder.load(lanes(term, at), align=8))
                     for factor, term in zip(factors, terms, strict=True)
