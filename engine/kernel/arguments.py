@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ..failure import ModelFailure
 from ..ir.compartment import Dynamics, LinearDynamics, OdeDynamics
-from ..ir.expression import Amount, Known, walk
+from ..ir.expression import Amount, Column, Known, walk
 from ..ir.model import Model
-from ..ir.statement import assignments, conditions, flatten
+from ..ir.statement import assignments, conditions, expressions, flatten
 from .compile import CompiledModel
 from .course import Events
 from .individual import AT_DOSE, DOSE_TIME, MODEL_TIME, NEXT, PASSED, STATIC, Items
@@ -101,6 +101,13 @@ def events_of(subjects: Subjects, model: Model, design: Design, known: tuple[Kno
         row = int(np.flatnonzero(additional)[0])
         message = "the model reads time or amount of the last dose, and this one is repeated (ADDL)"
         raise failure_at(subjects.data, row, message, "write every dose on its own line")
+    calm = (subjects.evid == 0) | (subjects.evid == 2)
+    quiet = calm & (subjects.dosed == 0) & (subjects.turned == 0) & (subjects.observed <= design.n)
+    amounts = {n.compartment - 1 for n in expressions(model.observation.statements) if isinstance(n, Amount)}
+    seen = set((subjects.observed[quiet] - 1).tolist()) | amounts
+    watched = np.array(sorted(i for i in seen if 0 <= i < design.n), dtype=np.int64)
+    if design.kind == LINEAR and amounts - set(watched.tolist()):
+        quiet[:] = False  # the output compartment is read
     return Events(
         first=subjects.first,
         time=subjects.time,
@@ -113,6 +120,8 @@ def events_of(subjects: Subjects, model: Model, design: Design, known: tuple[Kno
         dosed=subjects.dosed,
         observed=subjects.observed,
         turned=subjects.turned,
+        quiet=quiet.astype(np.int64),
+        watched=watched,
         at_doses=int(model.individual_call == "dose"),
     )
 
@@ -144,14 +153,26 @@ def items_of(subjects: Subjects, compiled: CompiledModel, run: Mapping[str, floa
     for i, quantity in enumerate(layout.known):
         if kinds[i] == STATIC:
             known[:, i] = known_values(subjects, quantity, run)
+    # what the individual model does not read may change
+    nodes = [*expressions(model.individual), *(n for e in layout.psi for n in walk(e))]
+    reads = {n.name for n in nodes if isinstance(n, Column)}
+    ours = [i for i, name in enumerate(layout.columns) if name in reads]
+    asks = [i for i, quantity in enumerate(layout.known) if quantity in nodes]
+    same = np.zeros(n, dtype=bool)
+    if model.individual_call == "first":
+        same[1:] = True
+    elif not layout.kept and not np.isin(kinds[asks], (MODEL_TIME, DOSE_TIME)).any():
+        same[1:] = (columns[1:, ours] == columns[:-1, ours]).all(axis=1)
+        same[1:] &= (known[1:, asks] == known[:-1, asks]).all(axis=1)
+    same[subjects.first[:-1][np.diff(subjects.first) > 0]] = False
     return Items(
         columns=columns,
         known=known,
         kinds=kinds,
         index=np.array([max(k.index - 1, 0) for k in layout.known], dtype=np.int64),
         of_dose=of_dose,
-        once=int(model.individual_call == "first"),
-        changing=int(np.isin(kinds, (MODEL_TIME, DOSE_TIME)).any()),
+        same=same.astype(np.int64),
+        single=int(len(layout.kept) > 0 or len(layout.model_times) > 0 or bool((kinds != STATIC).any())),
     )
 
 
@@ -238,7 +259,11 @@ def has_steady_states(events: Events) -> bool:
 
 
 def layout_sizes(layout: Layout, events: Events) -> Integers:
-    """Return what the passes allocate by: psi, kept variables, places for doses, steady states or not."""
-    return np.array(
-        [len(layout.psi), len(layout.kept), places_of(events), has_steady_states(events)], dtype=np.int64
-    )
+    """Return what the passes allocate by.
+
+    Numbers of psi, kept variables and places for doses, whether there are steady states, and the most records
+    of a subject.
+    """
+    longest = int(np.diff(events.first).max(initial=1))
+    sizes = [len(layout.psi), len(layout.kept), places_of(events), has_steady_states(events), longest]
+    return np.array(sizes, dtype=np.int64)

@@ -18,6 +18,7 @@ from numba import types
 from ..ir.compartment import OdeDynamics
 from ..ir.model import Model
 from . import algebraic, functions
+from .bare import BARE_SIGNATURES, BARE_TEXTS, matrix_on, vector_on
 from .caching import SOURCE_HASH, cache_folder, compiled_folder, jit, write_whole
 from .layout import Layout, layout
 from .machine_code import lowered
@@ -36,7 +37,9 @@ SIGNATURES = {
     "equilibrium": types.int64(types.float64, _vector, _matrix, _vector, _matrix),
     "observe": types.int64(*_record, _vector, _matrix, _vector, _matrix),
 }
-INDIVIDUAL, SLOPES, JACOBIAN, EQUILIBRIUM, OBSERVE = (types.FunctionType(s) for s in SIGNATURES.values())
+SLOPES, JACOBIAN, EQUILIBRIUM = (
+    types.FunctionType(SIGNATURES[name]) for name in ("slopes", "jacobian", "equilibrium")
+)
 """The types under which compiled functions take these as arguments."""
 
 NOTHING = {
@@ -63,6 +66,7 @@ class CompiledModel:
     slopes(t, y, dy, p, dp, f, df), jacobian(t, y, p, J)
     equilibrium(t, y, dy, p, dp) -> 0, or 1 without a solution: sets the amounts of equilibrium compartments
     observe(col, known, theta, eta, dtheta, deta, kept, dkept, psi, dpsi, a, da, out, dout) -> status
+    bare: three of them as functions of pointers (:mod:`.bare`)
 
     A status is 0, 1 (rejected), 2 (rejected, the run ends), 3 (a loop without end), 4 (a random number drawn
     outside simulation). Derivative arrays have the direction last and as many as they like, none included.
@@ -75,6 +79,7 @@ class CompiledModel:
     jacobian: Function
     equilibrium: Function
     observe: Function
+    bare: dict[str, Function]
     source: str
 
 
@@ -131,12 +136,32 @@ def compile_kernel(
     """
     model, order, sources = kernel_sources(model, reason, wanted)
     made = {name: _compiled(name, text) for name, text in sources.items()}
-    return CompiledModel(model, order, **made, source="\n\n".join(sources.values()))
+    bare = {name: _bare(name, sources[name]) for name in BARE_TEXTS}
+    return CompiledModel(model, order, **made, bare=bare, source="\n\n".join(sources.values()))
 
 
 @cache
 def _compiled(name: str, text: str) -> Function:
     """Compile one function from its text, which comes from the checked IR alone."""
+    function = _defined(name, text)[name]
+    if name in BARE_TEXTS:  # the passes take the bare one: this is for callers from Python, once they come
+        return jit(function)  # type: ignore[no-any-return]
+    return jit(SIGNATURES[name])(function)  # type: ignore[no-any-return]
+
+
+@cache
+def _bare(name: str, text: str) -> Function:
+    """Compile a function as one of pointers."""
+    space = _defined(name, text)
+    space |= {"vector_on": vector_on, "matrix_on": matrix_on}
+    space.setdefault("body", algebraic.inner(space[name]))
+    exec(compile(BARE_TEXTS[name], space[name].__code__.co_filename, "exec"), space)
+    return jit(BARE_SIGNATURES[name])(space[f"bare_{name}"])  # type: ignore[no-any-return]
+
+
+@cache
+def _defined(name: str, text: str) -> dict[str, Any]:
+    """Return the names of a module in which ``text`` is defined."""
     digest = hashlib.sha256(text.encode()).hexdigest()[:24]
     path = compiled_folder(cache_folder()) / f"{name}-{digest}.py"
     try:
@@ -161,7 +186,7 @@ def _compiled(name: str, text: str) -> Function:
         code, body = lowered(text, name, SIGNATURES[name])
         space |= body
     exec(compile(code, str(path), "exec"), space)
-    return jit(SIGNATURES[name])(space[name])  # type: ignore[no-any-return]
+    return space
 
 
 @cache

@@ -33,6 +33,8 @@ class Events:
     dosed: Integers
     observed: Integers
     turned: Integers
+    quiet: Integers  # 1: nothing happens at the record, it only looks
+    watched: Integers  # compartments (from 0) whose amounts are read
     at_doses: int  # 1: the individual model is run at additional and lagged doses
 
 

@@ -118,6 +118,12 @@ def give_dose(
     if status != FINE:
         return status
     slot = design.modifiers[c, LAG]
+    alone = events.steady[k] == 0 and events.additional[k] == 0 and waiting.used[0] == 0
+    if alone and not infused and slot < 0:  # it need not wait with others
+        course.dtime[:] = 0.0
+        turn_on(design, motion, c)
+        course.clock[DOSE_TIME] = time
+        return bolus(time, c, value, course.dvalue, course.dtime, design, motion, solver)
     lag = motion.p[slot] if slot >= 0 else 0.0
     if not lag >= 0.0:
         return NEGATIVE_LAG

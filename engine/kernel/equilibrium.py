@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .bare import run_slopes
 from .caching import jit
 from .explicit import SMALLEST
 from .integrate import FINE, NO_EQUILIBRIUM, NOT_FINITE, SENSITIVITY_NOT_FINITE, SINGULAR
@@ -35,7 +36,7 @@ NEWTON = 1e12
 @jit
 def _residual(t: float, p: Vector, slopes: Slopes, work: Views) -> float:
     """Put f + r at ``work.stage_y`` into ``work.error`` and return its largest entry, or infinity."""
-    slopes(t, work.stage_y, work.no_dy, p, work.no_dp, work.slope_y, work.no_dy)
+    run_slopes(slopes, t, work.stage_y, work.no_dy, p, work.no_dp, work.slope_y, work.no_dy)
     largest = 0.0
     for m in range(work.error.size):
         work.error[m] = work.slope_y[m] + work.rates[m]
@@ -178,7 +179,7 @@ def solve_equilibrium(
         return SINGULAR
     if nq > 0:
         v.stage_dy[:] = 0.0
-        slopes(t, v.stage_y, v.stage_dy, p, dp, v.slope_y, v.slope_dy)
+        run_slopes(slopes, t, v.stage_y, v.stage_dy, p, dp, v.slope_y, v.slope_dy)
         for m in range(n):
             for q in range(nq):
                 held = v.before[m] == 1.0

@@ -14,15 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .administration import any_nonzero, turn_on
-from .borrowed import inlined
+from .borrowed import inlined, vector_at
 from .caching import jit
 from .course import PASSED, STARTED, TIME, Course, Events
 from .dose_record import enter
 from .doses import STOP, TOLERANCE, clear, end_infusions, next_event, time_of
+from .exponentials import prepare_sums, read_sums, start_sums
 from .individual import Individual, Items, run_at_dose
+from .linear import SERIES
+from .modes import any_input
 from .motion import (
+    HELD,
     INITIAL,
+    NOT_SUMMABLE,
+    SAME,
     SCALE,
+    SUMMABLE,
+    SUMS,
     Design,
     Motion,
     Solver,
@@ -33,6 +41,7 @@ from .motion import (
     output_slope,
     plan_transfers,
     put_parameters,
+    ready,
 )
 from .status import FINE
 
@@ -98,6 +107,7 @@ def _set_going(time: float, design: Design, motion: Motion, solver: Solver) -> i
 def move_to(
     k: int,
     target: float,
+    settled: bool,
     design: Design,
     events: Events,
     course: Course,
@@ -107,11 +117,15 @@ def move_to(
     dpsi: Cube,
     solver: Solver,
 ) -> int:
-    """Take the subject to the time ``target`` of record ``k`` while ``psi``, ``dpsi`` [pattern, ...] rule."""
+    """Take the subject to the time ``target`` of record ``k`` while ``psi``, ``dpsi`` [pattern, ...] rule.
+
+    ``settled``: they do already, and nothing on the way changes that.
+    """
     motion, waiting, counts = course.motion, course.waiting, course.counts
     while True:
         passed = counts[PASSED]
-        put_parameters(design, psi[passed], dpsi[passed], motion)
+        if not settled:
+            put_parameters(design, psi[passed], dpsi[passed], motion)
         now = course.clock[TIME]
         place = next_event(waiting)
         due = time_of(waiting, place) if place >= 0 else np.inf
@@ -216,6 +230,52 @@ def at_record(
     return FINE
 
 
+@inlined
+def look(k: int, design: Design, events: Events, course: Course, a: Vector, da: Matrix) -> bool:
+    """Put into ``a`` what :func:`at_record` would at a record at which nothing happens.
+
+    The state stays where it is: a linear system holds sums of exponentials until something happens. ``a``
+    has the watched compartments and the prediction only. False, with nothing done, where that does not serve.
+    """
+    motion, waiting, target = course.motion, course.waiting, events.time[k]
+    if waiting.used[0] > 0 and time_of(waiting, next_event(waiting)) <= target + TOLERANCE * abs(target):
+        return False
+    if motion.flags[SAME] != HELD and not _hold(design, events, motion):
+        return False
+    if not read_sums(target - course.clock[TIME], motion.plan, events.watched, motion.exponentials, a, da):
+        return False
+    _predict(events.observed[k] - 1, design, motion, a, da)
+    return True
+
+
+@jit
+def _hold(design: Design, events: Events, motion: Motion) -> bool:
+    """Let sums of exponentials begin at the present state; False where they cannot serve."""
+    if motion.flags[SUMS] == NOT_SUMMABLE or (design.has_output == 1 and motion.on[design.n] == 1):
+        return False
+    if any_input(design.n, motion.r, motion.dr) or ready(design, motion) != FINE:
+        return False
+    if motion.flags[SUMS] == 0:
+        closed = motion.system[0] != SERIES
+        summable = closed and prepare_sums(motion.plan, motion.dout.size, motion.system, motion.exponentials)
+        motion.flags[SUMS] = SUMMABLE if summable else NOT_SUMMABLE
+        if not summable:
+            return False
+    start_sums(motion.plan, motion.system, motion.y, motion.dy, events.watched, motion.exponentials)
+    motion.flags[SAME] = HELD
+    return True
+
+
+@jit
+def catch_up(time: float, design: Design, course: Course, solver: Solver) -> int:
+    """Bring a state that stayed behind while records looked to ``time``, before other parameters rule."""
+    motion, now = course.motion, course.clock[TIME]
+    if motion.flags[SAME] != HELD or now >= time:
+        return FINE
+    course.clock[TIME] = time
+    return solver.advance(now, time, design, motion, solver.slopes, solver.jacobian)
+
+
 @jit
 def _turn_off(design: Design, course: Course, compartment: int) -> None:
     """Turn a compartment (from 0) off: what it holds, and what still runs into it, is lost."""
@@ -241,11 +301,22 @@ def _fill(observed: int, design: Design, motion: Motion, a: Vector, da: Matrix) 
     a[n] = motion.out[0]
     for q in range(nq):
         da[n, q] = motion.dout[q]
+    _predict(observed, design, motion, a, da)
+
+
+@inlined
+def _predict(observed: int, design: Design, motion: Motion, a: Vector, da: Matrix) -> None:
+    n, nq = design.n, motion.dout.size
     slot = design.output[1] if observed == n else design.modifiers[observed, SCALE]
-    scale = motion.p[slot] if slot >= 0 else 1.0
-    a[n + 1] = a[observed] / scale
+    slope, prediction = vector_at(da, observed * nq, nq), vector_at(da, (n + 1) * nq, nq)
+    if slot < 0:
+        a[n + 1] = a[observed]
+        for q in range(nq):
+            prediction[q] = slope[q]
+        return
+    scale = motion.p[slot]
+    value, inverse = a[observed] / scale, 1.0 / scale
+    a[n + 1] = value
+    dscale = vector_at(motion.dp, slot * nq, nq)
     for q in range(nq):
-        slope = da[observed, q]
-        if slot >= 0:
-            slope -= a[n + 1] * motion.dp[slot, q]
-        da[n + 1, q] = slope / scale
+        prediction[q] = (slope[q] - value * dscale[q]) * inverse

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .bare import run_slopes
 from .borrowed import inlined, matrix_at, vector_at
+from .lanes import add_four, add_six, add_two
 from .workspace import Slopes
 
 Vector = NDArray[np.float64]
@@ -24,24 +26,14 @@ SMALLEST = 1e-300
 @inlined
 def combine(start: Vector, h: float, weights: Vector, rows: Rows, used: int, k: Matrix, out: Vector) -> None:
     """Set out to start + h sum_j weights[j] k[rows[j]], j < used: six rows in a sweep, then four."""
-    w0, w1, w2 = h * weights[0], h * weights[1], h * weights[2]
-    w3, w4, w5 = h * weights[3], h * weights[4], h * weights[5]
-    j0, j1, j2, j3, j4, j5 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
     if used <= 2:
-        for m in range(out.size):
-            out[m] = start[m] + (w0 * k[j0, m] + w1 * k[j1, m])
+        add_two(start, h, weights, rows, 0, k, out)
     elif used <= 4:
-        for m in range(out.size):
-            out[m] = start[m] + (w0 * k[j0, m] + w1 * k[j1, m] + w2 * k[j2, m] + w3 * k[j3, m])
+        add_four(start, h, weights, rows, 0, k, out)
     else:
-        for m in range(out.size):
-            early = w0 * k[j0, m] + w1 * k[j1, m] + w2 * k[j2, m]
-            out[m] = start[m] + (early + (w3 * k[j3, m] + w4 * k[j4, m] + w5 * k[j5, m]))
+        add_six(start, h, weights, rows, 0, k, out)
     for j in range(6, used, 4):
-        w0, w1, w2, w3 = h * weights[j], h * weights[j + 1], h * weights[j + 2], h * weights[j + 3]
-        j0, j1, j2, j3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
-        for m in range(out.size):
-            out[m] += w0 * k[j0, m] + w1 * k[j1, m] + w2 * k[j2, m] + w3 * k[j3, m]
+        add_four(out, h, weights, rows, j, k, out)
 
 
 @inlined
@@ -83,7 +75,8 @@ def explicit_step(
             for m in range(stage.size):
                 stage[m] += h * c[i] * rates[m]
         at = i * stage.size
-        slopes(t + c[i] * h, stage_y, stage_dy, p, dp, vector_at(k, at, n), matrix_at(k, at + n, n, nq))
+        f, df = vector_at(k, at, n), matrix_at(k, at + n, n, nq)
+        run_slopes(slopes, t + c[i] * h, stage_y, stage_dy, p, dp, f, df)
 
 
 @inlined

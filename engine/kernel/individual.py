@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .borrowed import inlined
+from .bare import run_individual
+from .borrowed import inlined, matrix_at, vector_at
 from .by_reference import by_reference
 from .caching import jit
 from .motion import Design, copy_values
@@ -31,8 +32,8 @@ class Items:
     kinds: Integers  # [known]
     index: Integers  # [known] which model time, from 0
     of_dose: Integers  # [column] 1: at an additional or lagged dose, the item is that of its dose record
-    once: int  # 1: the individual model is run at the first record only
-    changing: int  # 1: some known quantity is not static
+    same: Integers  # [record] 1: the individual model gives what it gave at the record before, of one subject
+    single: int  # 1: the observation statements need what the run of earlier records left
 
 
 @by_reference
@@ -114,24 +115,6 @@ def fill_known(k: int, passed: int, at_dose: float, dose_time: float, items: Ite
         own.known[i] = value
 
 
-@inlined
-def unchanged(k: int, first: int, items: Items, own: Individual) -> bool:
-    """Return whether record ``k`` gives what the record before gave."""
-    if k == first:
-        return False
-    if items.once == 1:
-        return True
-    if own.kept.size > 0 or items.changing == 1:
-        return False
-    for i in range(items.columns.shape[1]):
-        if items.columns[k, i] != items.columns[k - 1, i]:
-            return False
-    for i in range(items.kinds.size):
-        if items.known[k, i] != items.known[k - 1, i]:
-            return False
-    return True
-
-
 @jit
 def run_record(
     k: int,
@@ -143,21 +126,24 @@ def run_record(
     individual: Callable[..., int],
 ) -> int:
     """Compute ``own.psi`` for all patterns at record ``k`` of the subject that begins at record ``first``."""
+    n_psi, n_kept, nq = own.psi.shape[1], own.kept.size, own.deta.shape[1]
     for j in range(own.psi.shape[0]):
         copy_values(own.kept, own.kept_out[j])
         copy_values(own.dkept, own.dkept_out[j])
         fill_known(k, j, 0.0, dose_time, items, own)
-        status = individual(
-            items.columns[k],
+        status: int = run_individual(
+            individual,
+            vector_at(items.columns, k * own.col.size, own.col.size),
             own.known,
             own.theta,
             own.eta,
             own.dtheta,
             own.deta,
-            own.kept_out[j],
-            own.dkept_out[j],
-            own.psi[j],
-            own.dpsi[j],
+            vector_at(own.kept_out, j * n_kept, n_kept),
+            matrix_at(own.dkept_out, j * n_kept * nq, n_kept, nq),
+            vector_at(own.psi, j * n_psi, n_psi),
+            matrix_at(own.dpsi, j * n_psi * nq, n_psi, nq),
+            nq,
         )
         if status != FINE:
             return status
@@ -200,7 +186,8 @@ def run_at_dose(
     for i in range(own.col.size):
         own.col[i] = items.columns[dose if items.of_dose[i] == 1 else k, i]
     fill_known(k, passed, 1.0, dose_time, items, own)
-    return individual(
+    return run_individual(  # type: ignore[no-any-return]
+        individual,
         own.col,
         own.known,
         own.theta,
@@ -211,4 +198,5 @@ def run_at_dose(
         own.dkept,
         own.psi_dose,
         own.dpsi_dose,
+        own.deta.shape[1],
     )

@@ -20,6 +20,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from .bare import run_slopes
 from .borrowed import borrowed, matrix_at, vector_at
 from .caching import jit
 from .explicit import explicit_step, is_stiff, largest_error
@@ -170,7 +171,7 @@ def integrate(
     fresh = not (continued and memory[TIME] == t0 and memory[STEP] > 0.0)
     if fresh:
         stage[:] = start
-        slopes(t0, stage_y, stage_dy, p, dp, vector_at(k, 0, n), matrix_at(k, n, n, nq))
+        run_slopes(slopes, t0, stage_y, stage_dy, p, dp, vector_at(k, 0, n), matrix_at(k, n, n, nq))
         memory[LOG_ERROR] = 0.0
     for m in range(n):
         if not np.isfinite(k[0, m]):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ..failure import ModelFailure
 from .arguments import design_of, events_of, items_of, layout_sizes
-from .by_reference import Callee, pieces
+from .bare import BARE_INDIVIDUAL, BARE_OBSERVE, BARE_SLOPES
+from .by_reference import address_of, pieces
 from .compile import SIGNATURES, CompiledModel
 from .course import Events
 from .individual import Items
@@ -106,10 +107,18 @@ class Kernel:
         return events_of(self.subjects, self.compiled.model, self.design, self.compiled.layout.known)
 
     @cached_property
-    def functions(self) -> tuple[Callee, ...]:
-        """The functions of the model, in the order of the passes' arguments."""
-        names = ("individual", "slopes", "jacobian", "equilibrium", "observe")
-        return tuple(Callee(getattr(self.compiled, name), SIGNATURES[name]) for name in names)
+    def addresses(self) -> Integers:
+        """Where the machine code of the passes' functions lies."""
+        compiled = self.compiled
+        model = (
+            (compiled.bare["individual"], BARE_INDIVIDUAL.signature),
+            (compiled.bare["slopes"], BARE_SLOPES.signature),
+            (compiled.jacobian, SIGNATURES["jacobian"]),
+            (compiled.equilibrium, SIGNATURES["equilibrium"]),
+            (compiled.bare["observe"], BARE_OBSERVE.signature),
+        )
+        own = np.array([address_of(function, signature) for function, signature in model], dtype=np.int64)
+        return np.concatenate([compiled_passes()[0], own])
 
     @cached_property
     def items(self) -> Items:
@@ -162,8 +171,8 @@ class Kernel:
                 f"directions {dtheta.shape}, {deta.shape} do not fit {n_theta} thetas, {n_eta} etas."
             )
         n_out, nq = len(compiled.layout.outputs), deta.shape[1]
-        values = np.zeros((draws, subjects.n_records, n_out))
-        derivatives = np.zeros((draws, subjects.n_records, n_out, nq))
+        values = np.empty((draws, subjects.n_records, n_out))  # every entry gets written
+        derivatives = np.empty((draws, subjects.n_records, n_out, nq))
         status = np.zeros((draws, subjects.n_subjects), dtype=np.int64)
         items = items_of(subjects, compiled, known) if known else self.items
         given = (np.zeros((0, 0, 0, 0)), np.zeros((0, 0, 0, 0, nq)))
@@ -205,7 +214,7 @@ class Kernel:
         sizes = self.sizes.copy()
         sizes[:2] = self.design.n_dynamic, 0
         none = np.zeros(0, np.int64)
-        items = Items(np.zeros((0, 0)), np.zeros((0, 0)), none, none, none, 0, 0)
+        items = Items(np.zeros((0, 0)), np.zeros((0, 0)), none, none, none, none, 1)
         n = self.subjects.n_subjects
         nothing = (np.zeros((1, 0)), np.zeros((draws, n, 0)), np.zeros((0, nq)), np.zeros((0, nq)))
         self._run(items, sizes, (*nothing, psi, dpsi), values, derivatives, status, threads)
@@ -222,14 +231,13 @@ class Kernel:
         threads: int,
     ) -> None:
         """Share the pairs of draw and subject out to threads: numba releases the interpreter's lock."""
-        solvers, run = compiled_passes()
-        functions = (*solvers, *self.functions)
+        _, run = compiled_passes()
         data = (pieces(self.design), pieces(self.events), pieces(items))
         pairs = status.size
 
         def work(begins: int) -> None:
             ends = min(begins + size, pairs)
-            run(begins, ends, sizes, *data, *parameters, *functions, values, derivatives, status)
+            run(begins, ends, sizes, *data, *parameters, self.addresses, values, derivatives, status)
 
         size = pairs if threads <= 1 else max(1, -(-pairs // (threads * CHUNKS_PER_THREAD)))
         if size >= pairs:

@@ -9,9 +9,11 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from .bare import run_slopes
 from .borrowed import inlined, matrix_at
 from .by_reference import by_reference, returned
 from .caching import jit
+from .exponentials import sums_size
 from .integrate import MEMORY, integrate
 from .linear import advance_linear, decompose, linear_slopes, system_size, work_size
 from .status import FED_WHILE_OFF, FINE, INTEGRATION, NO_BALANCE, NOT_FINITE
@@ -25,7 +27,9 @@ Table = NDArray[np.int64]
 
 LINEAR, ODE = 1, 2
 FRACTION, LAG, RATE, DURATION, INITIAL, SCALE = range(6)  # columns of Design.modifiers
-SAME, DECOMPOSED = 0, 1  # Motion.flags
+SAME, DECOMPOSED, SUMS = 0, 1, 2  # Motion.flags
+HELD = 2  # of SAME
+SUMMABLE, NOT_SUMMABLE = 1, 2  # of SUMS
 
 returned("Workspace", workspace, types.int64, types.int64, types.int64)
 
@@ -65,11 +69,13 @@ class Motion:
     dout: Vector  # [nq]
     p: Vector  # the psi in force
     dp: Matrix
-    flags: Integers  # SAME: nothing changed since the last advance; DECOMPOSED: the linear system is ready
+    flags: Integers  # SAME 1: nothing changed since the last advance, HELD: since the sums began;
+    # DECOMPOSED: the linear system is ready; SUMS: whether sums of exponentials serve
     transfers: Table  # [m, 3] between compartments that are on
     plan: Integers
     system: Vector
     linear_work: Vector
+    exponentials: Vector  # what :mod:`.exponentials` needs
     memory: Vector
     work: Workspace
     f: Vector  # [n] scratch
@@ -117,11 +123,12 @@ def new_motion(design: Design, n_psi: int, nq: int) -> Motion:
         np.zeros(nq),
         np.zeros(n_psi),
         np.zeros((n_psi, nq)),
-        np.zeros(2, np.int64),
+        np.zeros(3, np.int64),
         np.zeros((m, 3), np.int64),
         np.zeros(PLAN_HEAD + 3 * m + n, np.int64),
         np.zeros(system_size(n, m, nq) if linear else 0),
         np.zeros(work_size(n, m, nq) if linear else 0),
+        np.zeros(sums_size(n, nq) if linear else 0),
         np.zeros(MEMORY),
         workspace(states, n_psi, nq),
         np.zeros(n),
@@ -188,7 +195,7 @@ def velocity(t: float, design: Design, motion: Motion, slopes: Callable[..., Non
     else:
         n, n_p = motion.y.size, motion.p.size
         none, none_p = matrix_at(motion.y, 0, n, 0), matrix_at(motion.p, 0, n_p, 0)
-        slopes(t, motion.y, none, motion.p, none_p, f, none)
+        run_slopes(slopes, t, motion.y, none, motion.p, none_p, f, none)
         for i in range(design.n):
             f[i] = f[i] + motion.r[i] if motion.on[i] == 1 else 0.0
     return FINE

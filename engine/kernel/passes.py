@@ -10,16 +10,17 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .borrowed import inlined
-from .by_reference import KINDS, Callee, Pointer, keep, pieces_type, pointer
+from .bare import BARE_INDIVIDUAL, BARE_OBSERVE, BARE_SLOPES, run_observe
+from .borrowed import borrowed, inlined, matrix_at, vector_at
+from .by_reference import KINDS, Pointer, address_of, at_address, keep, pieces_type, pointer
 from .caching import jit
-from .compile import EQUILIBRIUM, INDIVIDUAL, JACOBIAN, OBSERVE, SLOPES
+from .compile import EQUILIBRIUM, JACOBIAN
 from .course import DOSE_TIME, PASSED, Course, Events, new_course
 from .dose_record import give_dose
 from .doses import last_given
-from .events import at_record, begin, move_to
-from .individual import Individual, Items, fill_known, new_individual, order_times, run_record, unchanged
-from .motion import Design, Solver, advance, copy_values, velocity
+from .events import at_record, begin, catch_up, look, move_to
+from .individual import Individual, Items, fill_known, new_individual, order_times, run_record
+from .motion import LINEAR, Design, Solver, advance, copy_values, velocity
 from .rest import find_rest
 from .status import FINE
 
@@ -32,10 +33,27 @@ Integers = NDArray[np.int64]
 Function = Callable[..., Any]
 
 
+_I, _F, _VECTOR = types.int64, types.float64, types.float64[::1]
+_DESIGN, _MOTION, _EVENTS, _COURSE = (Pointer(KINDS[n]) for n in ("Design", "Motion", "Events", "Course"))
+_ADVANCE = types.FunctionType(_I(_F, _F, _DESIGN, _MOTION, BARE_SLOPES, JACOBIAN))
+_VELOCITY = types.FunctionType(_I(_F, _DESIGN, _MOTION, BARE_SLOPES, _VECTOR))
+_FIND_REST = types.FunctionType(_I(_F, _DESIGN, _MOTION, BARE_SLOPES, JACOBIAN))
+_MODEL = (BARE_INDIVIDUAL, BARE_SLOPES, JACOBIAN, EQUILIBRIUM)
+_SOLVER = types.NamedTuple((_ADVANCE, _VELOCITY, _FIND_REST, *_MODEL), Solver)  # type: ignore[no-untyped-call]
+_GIVE_DOSE = types.FunctionType(_I(_I, _DESIGN, _EVENTS, _COURSE, _SOLVER))
+_SOLVERS = (_ADVANCE, _VELOCITY, _FIND_REST, _GIVE_DOSE)
+_KEPT: list[Function] = []  # whose addresses are in use
+
+advance_at, velocity_at, find_rest_at, give_dose_at = (at_address(kind) for kind in _SOLVERS)
+individual_at, slopes_at, jacobian_at, equilibrium_at = (at_address(kind) for kind in _MODEL)
+observe_at = at_address(BARE_OBSERVE)
+
+
 @inlined
 def take_record(
     k: int,
     first: int,
+    settled: bool,
     design: Design,
     events: Events,
     course: Course,
@@ -46,7 +64,10 @@ def take_record(
     a: Vector,
     da: Matrix,
 ) -> int:
-    """Bring the amounts to record ``k``, whose psi is in ``own``, and let it happen."""
+    """Bring the amounts to record ``k``, whose psi is in ``own``, and let it happen.
+
+    ``settled``: this psi is in force, and nothing before the record changes that.
+    """
     time = events.time[k]
     fresh = k == first
     status = FINE
@@ -57,7 +78,7 @@ def take_record(
         psi, dpsi = own.psi, own.dpsi
         if design.start_rules == 1:
             psi, dpsi = own.psi_before, own.dpsi_before
-        status = move_to(k, time, design, events, course, items, own, psi, dpsi, solver)
+        status = move_to(k, time, settled, design, events, course, items, own, psi, dpsi, solver)
     if status == FINE:
         status = at_record(k, design, events, course, own.psi, own.dpsi, solver, give_dose, a, da)
     return status
@@ -84,22 +105,15 @@ def run_range(
     deta: Matrix,
     psi: Table4,
     dpsi: Table5,
-    advance: Function,
-    velocity: Function,
-    find_rest: Function,
-    give_dose: Function,
-    individual: Function,
-    slopes: Function,
-    jacobian: Function,
-    equilibrium: Function,
-    observe: Function,
+    addresses: Integers,
     out: Cube,
     dout: Table4,
     status: Integers,
 ) -> None:
     """Run the passes for pairs ``begins`` to ``ends`` (pair = draw * subjects + subject), record by record.
 
-    ``sizes``: number of psi, of kept variables, of places for doses, whether there are steady states.
+    ``sizes``: of :func:`.arguments.layout_sizes`. ``addresses``: those of :func:`compiled_passes`, then of
+    the model's individual, slopes, jacobian, equilibrium, observe.
     ``theta`` [draw or 1, theta], ``eta`` [draw, subject, eta]; ``status`` [draw, subject]; ``out`` [draw,
     record, output], ``dout`` [draw, record, output, nq]. Where ``psi`` [draw, record, pattern, slot] and
     ``dpsi`` [..., nq] are given (not empty), the event pass runs alone and ``out`` takes amounts, output
@@ -107,11 +121,22 @@ def run_range(
     """
     own_design, own_events, own_items = Design(*design_pieces), Events(*events_pieces), Items(*items_pieces)
     design, events, items = pointer(own_design), pointer(own_events), pointer(own_items)
-    solver = Solver(advance, velocity, find_rest, individual, slopes, jacobian, equilibrium)
+    solver = Solver(
+        advance_at(addresses[0]),
+        velocity_at(addresses[1]),
+        find_rest_at(addresses[2]),
+        individual_at(addresses[4]),
+        slopes_at(addresses[5]),
+        jacobian_at(addresses[6]),
+        equilibrium_at(addresses[7]),
+    )
+    give_dose, observe = give_dose_at(addresses[3]), observe_at(addresses[8])
     n_subjects, nq = status.shape[1], deta.shape[1]
     own_course = new_course(design, sizes[0], nq, sizes[2], sizes[3])
     course = pointer(own_course)
-    a, da = np.zeros(design.n + 2), np.zeros((design.n + 2, nq))
+    n_a, n_out, n_columns, n_known = design.n + 2, out.shape[2], items.columns.shape[1], items.kinds.size
+    own_a, own_da = np.zeros((sizes[4], n_a)), np.zeros((sizes[4] * n_a, nq))
+    a, da = borrowed(own_a), borrowed(own_da)
     patterns = design.model_times.size + 1
     own_individual = new_individual(dtheta, deta, items, patterns, sizes[0], sizes[1])
     own = pointer(own_individual)
@@ -127,50 +152,93 @@ def run_range(
         course.clock[:] = 0.0
         course.counts[PASSED] = 0
         code = FINE
-        for k in range(first, last):
+        k = first
+        while k < last and code == FINE:
+            # records from k to end under one psi
             if design.start_rules == 1:
                 copy_values(own.psi, own.psi_before)
                 copy_values(own.dpsi, own.dpsi_before)
             if alone:
                 code = given_psi(draw, k, design, own, psi, dpsi)
-            elif not unchanged(k, first, items, own):
+            elif items.same[k] == 0:
                 given = course.clock[DOSE_TIME]
                 if k > first:
                     given = last_given(course.waiting, events.time[k], given)
-                code = run_record(k, first, given, design, items, own, individual)
+                code = run_record(k, first, given, design, items, own, solver.individual)
             if code != FINE:
                 break
+            end = k + 1
+            while items.single == 0 and end < last and items.same[end] == 1:
+                end += 1
+            records = end - k
             if design.kind != 0:
-                code = take_record(k, first, design, events, course, items, own, solver, give_dose, a, da)
-            if code != FINE:
-                break
-            if alone:
-                copy_values(a, out[draw, k])
-                copy_values(da, dout[draw, k])
-                continue
-            passed = course.counts[PASSED]
-            if own.kept.size > 0:
-                copy_values(own.kept_out[passed], own.kept)
-                copy_values(own.dkept_out[passed], own.dkept)
-            fill_known(k, passed, 0.0, course.clock[DOSE_TIME], items, own)
-            code = observe(
-                items.columns[k],
-                own.known,
-                own.theta,
-                own.eta,
-                dtheta,
-                deta,
-                own.kept,
-                own.dkept,
-                own.psi[passed],
-                own.dpsi[passed],
-                a,
-                da,
-                out[draw, k],
-                dout[draw, k],
-            )
-            if code != FINE:
-                break
+                for i in range(records):
+                    if i == 1 and design.start_rules == 1:
+                        copy_values(own.psi, own.psi_before)
+                        copy_values(own.dpsi, own.dpsi_before)
+                    here, there = vector_at(a, i * n_a, n_a), matrix_at(da, i * n_a * nq, n_a, nq)
+                    looks = i > 0 and design.kind == LINEAR and events.quiet[k + i] == 1
+                    if looks and look(k + i, design, events, course, here, there):
+                        continue
+                    settled = i > 0 and events.at_doses == 0
+                    code = take_record(
+                        k + i,
+                        first,
+                        settled,
+                        design,
+                        events,
+                        course,
+                        items,
+                        own,
+                        solver,
+                        give_dose,
+                        here,
+                        there,
+                    )
+                    if code != FINE:
+                        records = i
+                        break
+                if code == FINE and end < last:
+                    code = catch_up(events.time[end - 1], design, course, solver)
+            if alone and records == 1:
+                copy_values(a[0], out[draw, k])
+                copy_values(da[:n_a], dout[draw, k])
+            elif not alone:
+                passed = course.counts[PASSED]
+                known = vector_at(items.known, k * n_known, records * n_known)
+                if items.single == 1:
+                    fill_known(k, passed, 0.0, course.clock[DOSE_TIME], items, own)
+                    known = own.known
+                    if own.kept.size > 0:
+                        copy_values(own.kept_out[passed], own.kept)
+                        copy_values(own.dkept_out[passed], own.dkept)
+                before = draw * events.time.size + k
+                observed = run_observe(
+                    observe,
+                    vector_at(items.columns, k * n_columns, records * n_columns),
+                    known,
+                    own.theta,
+                    own.eta,
+                    dtheta,
+                    deta,
+                    own.kept,
+                    own.dkept,
+                    vector_at(own.psi, passed * sizes[0], sizes[0]),
+                    matrix_at(own.dpsi, passed * sizes[0] * nq, sizes[0], nq),
+                    a,
+                    da,
+                    vector_at(out, before * n_out, records * n_out),
+                    matrix_at(dout, before * n_out * nq, records * n_out, nq),
+                    records,
+                    n_columns,
+                    n_known,
+                    n_a,
+                    n_out,
+                    nq,
+                )
+                if observed != FINE:
+                    code = observed
+            k = end
         status[draw, subject] = code
         if code != FINE:
             out[draw, first:last] = np.nan
@@ -180,32 +248,25 @@ def run_range(
     keep(own_items)
     keep(own_course)
     keep(own_individual)
+    keep(own_a)
+    keep(own_da)
 
 
 @cache
-def compiled_passes() -> tuple[tuple[Any, ...], Any]:
-    """Return (advance, velocity, find_rest, give_dose) and :func:`run_range`, compiled for all models.
+def compiled_passes() -> tuple[NDArray[np.int64], Function]:
+    """Return the addresses of advance, velocity, find_rest and give_dose, and the compiled passes.
 
-    What depends on a model are functions among the arguments. The integrators and doses are arguments too:
-    machine code of the event loop then does not hold further copies of theirs.
+    The integrators and doses are called by address: machine code of the event loop then does not hold further
+    copies of theirs.
     """
-    i, f = types.int64, types.float64
-    indices, table = types.int64[::1], types.int64[:, ::1]
-    vector, matrix, cube = types.float64[::1], types.float64[:, ::1], types.float64[:, :, ::1]
-    four, five = types.float64[:, :, :, ::1], types.float64[:, :, :, :, ::1]
-    design, motion, events, course = (Pointer(KINDS[n]) for n in ("Design", "Motion", "Events", "Course"))
-    signatures = [
-        i(f, f, design, motion, SLOPES, JACOBIAN),
-        i(f, design, motion, SLOPES, vector),
-        i(f, design, motion, SLOPES, JACOBIAN),
-    ]
-    model = (INDIVIDUAL, SLOPES, JACOBIAN, EQUILIBRIUM)
-    parts = (*(types.FunctionType(s) for s in signatures), *model)
-    solver = types.NamedTuple(parts, Solver)  # type: ignore[no-untyped-call]
-    signatures.append(i(i, design, events, course, solver))
     made: tuple[Function, ...] = (advance, velocity, find_rest, give_dose)
-    solvers = tuple(Callee(jit(s)(g), s) for s, g in zip(signatures, made, strict=True))
-    data = (indices, *(pieces_type(cls) for cls in (Design, Events, Items)))
+    compiled = [jit(kind.signature)(f) for kind, f in zip(_SOLVERS, made, strict=True)]
+    found = [address_of(f, kind.signature) for f, kind in zip(compiled, _SOLVERS, strict=True)]
+    table, integers = types.int64[:, ::1], types.int64[::1]
+    matrix, cube = types.float64[:, ::1], types.float64[:, :, ::1]
+    four, five = types.float64[:, :, :, ::1], types.float64[:, :, :, :, ::1]
+    data = (integers, *(pieces_type(cls) for cls in (Design, Events, Items)))
     parameters = (matrix, cube, matrix, matrix, four, five)
-    functions = (*(types.FunctionType(s) for s in signatures), *model, OBSERVE)
-    return solvers, jit(types.void(i, i, *data, *parameters, *functions, cube, four, table))(run_range)
+    run = jit(types.void(_I, _I, *data, *parameters, integers, cube, four, table))(run_range)
+    _KEPT.extend(compiled)
+    return np.array(found, dtype=np.int64), run

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .bare import run_slopes
 from .borrowed import inlined, matrix_at
 from .caching import jit
 from .explicit import SMALLEST, combine
@@ -60,7 +61,7 @@ def solve_stage(
     y, step = work.stage_y, work.correction
     size_before = 0.0
     for iteration in range(NEWTON_ITERATIONS):
-        slopes(t, y, work.no_dy, p, work.no_dp, work.slope_y, work.no_dy)
+        run_slopes(slopes, t, y, work.no_dy, p, work.no_dp, work.slope_y, work.no_dy)
         for m in range(n):
             step[m] = explicit_part[m] + h_gamma * work.slope_y[m] - y[m]
         solve(work.lu, work.pivots, step)
@@ -138,7 +139,7 @@ def stiff_step(
             if not factor_stage(t_i, stage_y, p, h_gamma, jacobian, work.stage_lu, work.stage_pivots):
                 return False
             slope_dy = matrix_at(k, i * stage.size + n, n, nq)
-            slopes(t_i, stage_y, work.stage_dy, p, dp, work.slope_y, slope_dy)
+            run_slopes(slopes, t_i, stage_y, work.stage_dy, p, dp, work.slope_y, slope_dy)
             solve_columns(work.stage_lu, work.stage_pivots, slope_dy)
             for m in range(n, stage.size):
                 stage[m] += h_gamma * k[i, m]

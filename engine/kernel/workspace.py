@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .borrowed import inlined, matrix_at, vector_at
 from .caching import jit
+from .lanes import padded
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -31,10 +32,11 @@ class Workspace(NamedTuple):
 class Views(NamedTuple):
     """What lies in the memory.
 
-    States and sensitivities travel as one flat vector of length n (1 + nq): y, then dy row by row.
+    States and sensitivities travel as one flat vector: y, then dy row by row, n (1 + nq) numbers, then zeros
+    up to whole vectors of the processor.
     """
 
-    k: Matrix  # [STAGES, n (1 + nq)] slopes of the stages, without input rates; row 0: where the step begins
+    k: Matrix  # [STAGES, flat] slopes of the stages, without input rates; row 0: where the step begins
     start: Vector  # flat vector where the step begins
     rates: Vector  # flat input rates
     stage: Vector  # flat vector at a stage, in the end at the end of the step
@@ -56,7 +58,9 @@ class Views(NamedTuple):
 @jit
 def workspace(n: int, n_p: int, nq: int) -> Workspace:
     """Return the memory for n states, n_p parameters of the slopes and nq directions."""
-    return Workspace(np.zeros((STAGES + 4) * n * (1 + nq) + 3 * n + 2 * n * n), np.zeros(2 * n, np.int64))
+    return Workspace(
+        np.zeros((STAGES + 4) * padded(n * (1 + nq)) + 3 * n + 2 * n * n), np.zeros(2 * n, np.int64)
+    )
 
 
 @inlined
@@ -66,7 +70,7 @@ def views(work: Workspace, n: int, n_p: int, nq: int) -> Views:
     They do not keep the memory alive: call it where ``work`` is an argument, so that a caller does.
     """
     store, integers = work.store, work.integers
-    flat = n * (1 + nq)
+    flat = padded(n * (1 + nq))
     start = STAGES * flat
     rates = start + flat
     stage = rates + flat
