@@ -28,6 +28,8 @@ selection        null without candidates, else: ``effects``: the chosen ones (pa
                  with this one effect toggled less the final BICc
 covariance       null where standard errors were not asked for, else ``source``, ``condition_number`` (null:
                  none) and ``failure``: why there are none (empty: there are)
+resampling       null, or of the estimates resampled by importance: ``draws``, ``effective_draws``, and
+                 ``percentiles``: for each parameter those named in ``percents``
 seconds          phase: wall-clock seconds; ``total`` of the step
 seed             of all random numbers
 warnings         list of texts
@@ -54,6 +56,7 @@ import numpy as np
 from ..engine.estimate import is_fixed, names
 from ..engine.estimate import labels as given_labels
 from ..engine.fit import EffectResult, Fit, Selection
+from ..engine.sampling_importance_resampling import PERCENTILES, Resampling
 from .files import write_whole
 from .start_values import read_estimates, required_names
 
@@ -130,9 +133,23 @@ def _step(fit: Fit) -> dict[str, Any]:
         "parameters": _parameters(fit),
         "selection": None if fit.selection is None else _selection(fit.selection),
         "covariance": _covariance(fit),
+        "resampling": None if fit.resampling is None else _resampling(fit, fit.resampling),
         "seconds": fit.seconds,
         "seed": fit.seed,
         "warnings": list(fit.warnings),
+    }
+
+
+def _resampling(fit: Fit, resampling: Resampling) -> dict[str, Any]:
+    return {
+        "draws": len(resampling.samples),
+        "effective_draws": resampling.effective_draws,
+        "percents": list(PERCENTILES),
+        "percentiles": {
+            name: [float(v) for v in column]
+            for name, column in zip(names(fit.model), resampling.percentiles.T, strict=True)
+            if name in required_names(fit.model)
+        },
     }
 
 

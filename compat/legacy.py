@@ -128,6 +128,14 @@ def _step(
     if wanted is not None and (is_last or method in EXPECTATION) and not words.is_on("NOCOV"):
         if method in EXPECTATION or "NOFCOV" not in dict(wanted.options):
             covariance = covariance_settings(wanted, problems)
+            if covariance.resampling is not None and method in EXPECTATION:
+                problems.append(
+                    Problem(
+                        f"SIRSAMPLE after {method.upper()} is not available: its objective is itself sampled",
+                        wanted.span,
+                        "end with a deterministic step, or leave SIRSAMPLE out",
+                    )
+                )
     seed = words.seed(choices.seed)
     settings = step_settings(words, evaluate_only, seed, covariance is not None)
     final = words.whole("FNLETA", 1)

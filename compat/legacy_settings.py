@@ -12,6 +12,7 @@ from ..parsers.problem import Problem
 if TYPE_CHECKING:
     from ..engine.covariance_step import CovarianceSettings
     from ..engine.methods.trend import TrendTest
+    from ..engine.sampling_importance_resampling import ResamplingSettings
     from ..engine.steps import Settings
 
 GRADIENT: frozenset[Method] = frozenset({"fo", "foi", "foce", "focei", "laplace", "laplacei", "agq"})
@@ -212,14 +213,42 @@ def covariance_settings(task: CovarianceTask, problems: list[Problem]) -> Covari
     matrix = options.get("MATRIX", "")
     if matrix not in ("", "R", "S"):
         problems.append(Problem(f"MATRIX={matrix}: R or S is needed", task.span))
-    if options.get("SIRSAMPLE", "-1") not in ("-1", "0"):
-        problems.append(
-            Problem(
-                "sampling importance resampling (SIRSAMPLE) is not available",
-                task.span,
-                "leave SIRSAMPLE out",
-            )
-        )
     return CovarianceSettings(
-        "r" if matrix == "R" else "s" if matrix == "S" else "sandwich", "UNCONDITIONAL" in options
+        "r" if matrix == "R" else "s" if matrix == "S" else "sandwich",
+        "UNCONDITIONAL" in options,
+        _resampling(options, task, problems),
+    )
+
+
+def _resampling(
+    options: dict[str, str], task: CovarianceTask, problems: list[Problem]
+) -> ResamplingSettings | None:
+    """Return how SIRSAMPLE and its companions ask for samples of the estimates, or None."""
+    from ..engine.sampling_importance_resampling import ResamplingSettings
+
+    asked = options.get("SIRSAMPLE", "-1").strip("\"'")
+    try:
+        counts = [int(float(n)) for n in asked.split(",")]
+        rounds = int(float(options.get("SIRNITER", "1")))
+        df = int(float(options.get("SIRDF", "0")))
+        seed = int(float(options.get("SIRSEED", options.get("SEED", "11456"))))
+        least = float(options.get("SIRMINWT", "0.001"))
+        most = float(options.get("SIRMAXWT", "1000"))
+    except ValueError:
+        problems.append(Problem("an option of SIRSAMPLE is no number", task.span, "e.g. SIRSAMPLE=1000"))
+        return None
+    if counts[0] <= 0:
+        return None
+    draws = tuple((*counts, *[counts[-1]] * rounds)[: max(rounds, 1)])
+    if min(draws) < 2:
+        problems.append(Problem(f"SIRSAMPLE={asked} is too few", task.span, "300 to 10000"))
+        return None
+    return ResamplingSettings(
+        draws=draws,
+        resamples=tuple(max(n // 2, 2) for n in draws),
+        df=df,
+        recentred=options.get("SIRCENTER", "0") == "1",
+        least_weight=least,
+        largest_weight=most,
+        seed=seed,
     )

@@ -15,12 +15,13 @@ from .nonmem.ext import ExtStream
 if TYPE_CHECKING:
     from ..engine.fit import Fit, Iteration, Selection
     from ..engine.ir.model import Model
+    from ..engine.sampling_importance_resampling import Resampling
     from ..engine.steps import PlannedStep
 
 FIT, ENCODER, SELECTION, PATH = "fit.json", "encoder.pt", "selection.csv", "covariate_path.csv"
 _BY_ROOT = (
     *(".lst", ".ext", ".phi", ".phm", ".shk", ".shm", ".grd", ".cnv", "_final.ctl"),
-    *(".cov", ".cor", ".coi", ".rmt", ".smt"),
+    *(".cov", ".cor", ".coi", ".rmt", ".smt", "_sir.csv"),
     *(f"_{plot}.{form}" for plot in ("convergence", "covariates", "gof") for form in ("png", "pdf")),
 )
 
@@ -80,6 +81,7 @@ class OutputFolder:
         if fit.selection is not None:
             written += self._write_selection(fit.selection)
         written += write_nonmem(fits, self.path, self.root, started, ended, echo)
+        written += [self._write_samples(f.resampling, f) for f in fits if f.resampling is not None]
         if fit.encoder is not None:
             import torch
 
@@ -102,6 +104,19 @@ class OutputFolder:
         names = [f"{self.root}{end}" for end in _BY_ROOT]
         tables = [table.file for table in self._model.tables if table.file]
         return [self.path / name for name in (*names, *tables, FIT, ENCODER, SELECTION, PATH)]
+
+    def _write_samples(self, resampling: Resampling, fit: Fit) -> Path:
+        """Write the samples of the estimates: objective, weight, whether resampled, all parameters."""
+        import numpy as np
+        import pandas as pd
+
+        from ..engine.estimate import names
+
+        table = pd.DataFrame(resampling.samples, columns=list(names(fit.model)))
+        chosen = np.isin(np.arange(len(table)), resampling.chosen).astype(int)
+        for name, values in (("resampled", chosen), ("weight", resampling.weights), ("OBJ", resampling.ofv)):
+            table.insert(0, name, values)
+        return write_whole(self.path / f"{self.root}_sir.csv", table.to_csv(index_label="sample"))
 
     def _write_selection(self, selection: Selection) -> list[Path]:
         import pandas as pd

@@ -22,6 +22,7 @@ from .objective.evaluation import Evaluation, Objective
 from .objective.penalised import penalised
 from .objective.population import Population
 from .parameterisation import Parameterisation
+from .sampling_importance_resampling import ResamplingSettings
 
 SINGULAR = 1e-12  # eigenvalue of a matrix scaled to unit diagonal, below which it is singular
 STRIDE = 0.02  # of the differences, in standard errors that the parameter had if it were alone
@@ -44,11 +45,13 @@ SOURCES = {
 class CovarianceSettings:
     """What the covariance step computes: ``matrix`` the estimate is made of.
 
-    ``unconditional``: whether it is made after a search that did not end well, too.
+    ``unconditional``: whether it is made after a search that did not end well, too. ``resampling``: how the
+    estimate's uncertainty is sampled from there (None: it is not).
     """
 
     matrix: Literal["sandwich", "r", "s"] = "sandwich"
     unconditional: bool = False
+    resampling: ResamplingSettings | None = None
 
 
 def covariance_step(

@@ -19,6 +19,7 @@ from .ir.model import Model
 
 if TYPE_CHECKING:
     from .methods.step import Convergence, Search
+    from .sampling_importance_resampling import Resampling
 
 Array = NDArray[np.float64]
 StatusCode = Literal["converged", "not_converged", "evaluated", "failed"]
@@ -218,7 +219,8 @@ class Fit:
 
     ``search``, ``convergence`` and ``objective_se`` are those of :class:`~.methods.step.Step`; ``score`` the
     derivatives of -ofv/2 in the order of :func:`~.estimate.names`. ``covariance_failure`` says why standard
-    errors that were asked for are missing. ``print_interval``: every how many iterations output files show a
+    errors that were asked for are missing; ``resampling`` are the samples of the estimates where they were
+    asked for. ``print_interval``: every how many iterations output files show a
     row. ``earlier``: the fits of the steps before this one.
     """
 
@@ -252,6 +254,7 @@ class Fit:
     score: Array | None = None
     subpopulations: Subpopulations | None = None
     covariance_failure: str = ""
+    resampling: Resampling | None = None
     print_interval: int = 1
     earlier: tuple[Fit, ...] = field(default=(), repr=False)
 

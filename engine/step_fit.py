@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .covariance_step import covariance_step
 from .diagnostics import Individual, Residuals
-from .fit import Fit, Shrinkage, Subpopulations
+from .fit import Fit, Shrinkage, Subpopulations, Uncertainty
 from .ir.task import Method
 from .methods.its import TwoStageSettings
 from .methods.step import Step
 from .mu_model import MuModel
 from .objective.bicc import penalty
 from .objective.conditional import objective_of
+from .objective.penalised import penalised
 from .objective.population import Population
 from .record_table import record_table
+from .sampling_importance_resampling import Resampling, ResamplingSettings, resample_parameters
 from .shrinkage import influential, shrinkage, subpopulation_shrinkage
 from .stopwatch import Stopwatch
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 FIRST_ORDER = ("fo", "foi")
 WITHOUT_INTERACTION = ("fo", "foce", "laplace")
 SAMPLING = ("imp", "impmap", "saem")
+BY_SCORES = ("its", "saem")  # NONMEM's errors after these are those of S whatever MATRIX asks for
 
 
 def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopwatch) -> Fit:
@@ -39,11 +42,15 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
         objective = None
         if isinstance(plan.settings, TwoStageSettings):
             objective = objective_of(population, plan.settings.objective)
-        uncertainty, said = covariance_step(population, step, plan.covariance, objective)
+        settings = replace(plan.covariance, matrix="s") if plan.method in BY_SCORES else plan.covariance
+        uncertainty, said = covariance_step(population, step, settings, objective)
         if uncertainty is None:
             failure = said
         elif said:
             warnings.append(f"covariance step: {said}")
+    resampling = None
+    if uncertainty is not None and plan.covariance is not None and plan.covariance.resampling is not None:
+        resampling = _resampled(population, plan, step, uncertainty, plan.covariance.resampling)
     watch.lap("uncertainty")
     interaction = plan.method not in WITHOUT_INTERACTION
     first_order = plan.method in FIRST_ORDER
@@ -97,8 +104,22 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
         score=None if step.scores is None else -step.scores.sum(0),
         subpopulations=subpopulations,
         covariance_failure=failure,
+        resampling=resampling,
         print_interval=plan.print_interval,
     )
+
+
+def _resampled(
+    population: Population,
+    plan: PlannedStep,
+    step: Step,
+    uncertainty: Uncertainty,
+    settings: ResamplingSettings,
+) -> Resampling:
+    objective = penalised(population, objective_of(population, plan.method))
+    modes = step.individuals.ebe[None].repeat(len(population.likelihoods), 0)
+    evaluation = objective.value(step.estimate, modes)
+    return resample_parameters(population.model, objective, evaluation, uncertainty, settings)
 
 
 def _individual(plan: PlannedStep, step: Step, subpopulations: Subpopulations | None) -> Individual:

@@ -198,7 +198,7 @@ def is_degenerate(evaluation: Evaluation) -> NDArray[np.bool_]:
 
 def _no_value(population: Population, evaluation: Evaluation) -> NumericalFailure:
     lost = np.flatnonzero(~np.isfinite(evaluation.by_subject))
-    ids = ", ".join(str(population.data.ids[i]) for i in lost[:5])
+    ids = ", ".join(f"{population.data.ids[i]:g}" for i in lost[:5])
     more = ", ..." if len(lost) > 5 else ""
     return NumericalFailure(
         f"the objective has no value at the initial estimates for {len(lost)} subject(s), ID {ids}{more}; "
@@ -237,7 +237,7 @@ def _step(
     warnings = []
     lost = np.flatnonzero(~evaluation.converged)
     if len(lost):
-        ids = [str(population.data.ids[i]) for i in lost[:5]]
+        ids = [f"{population.data.ids[i]:g}" for i in lost[:5]]
         warnings.append(f"the conditional modes of {len(lost)} subjects are not certain: ID {', '.join(ids)}")
     is_mixture = len(population.likelihoods) > 1
     return Step(

@@ -23,10 +23,12 @@ LONGEST = 1.0  # first trial of a step: farther and a bad start is thrown into a
 NEAR = 0.5  # length of a step within which the scores' matrix is trusted
 FEW = 2  # contributions a parameter, below which their gradients cannot tell its curvature
 TRIALS = 30
+SMALL = 1e-3  # component of a step
+STEEP = 0.1  # slope against the edge of where the function has values: no minimum
 DIFFERENCE = 1e-3  # step between gradients, in scaled parameters
 RESTARTS = 8
 
-Ended = Literal["converged", "evaluations", "rounding", "infinite", "near"]
+Ended = Literal["converged", "evaluations", "rounding", "infinite"]
 Source = Literal["gradient", "scores", "differences"]
 
 
@@ -95,6 +97,7 @@ def minimise(function: Function, start: Array, limits: Limits, watch: Watcher | 
 class _Search:
     def __init__(self, function: Function, limits: Limits, watch: Watcher | None) -> None:
         self.function, self.limits, self.watch = function, limits, watch
+        self.lower, self.upper = limits.lower.copy(), limits.upper.copy()
         self.evaluations = self.iteration = 0
 
     def run(self, start: Array) -> Minimum:
@@ -110,6 +113,9 @@ class _Search:
         step, decrease = np.zeros(len(start)), np.inf
         if ended != "infinite":
             step, decrease = self.predict(hessian, at, np.inf)
+            walled = (self.lower != self.limits.lower) | (self.upper != self.limits.upper)
+            if ended == "converged" and (np.abs(at.gradient[walled]) > STEEP).any():
+                ended = "rounding"
         return Minimum(at, ended, self.evaluations, hessian, step, decrease)
 
     def descend_again(self, at: Visited) -> tuple[Visited, Array, Ended]:
@@ -120,20 +126,22 @@ class _Search:
         for _ in range(RESTARTS):
             begun = at.value
             hessian = self.hessian(at, source)
-            at, hessian, ended = self.descend(at, hessian, source)
+            at, hessian, why = self.descend(at, hessian, source)
+            if why == "near":
+                source = "scores"
+                continue
+            ended = why
             progress = begun - at.value > self.limits.decrease
             if ended == "evaluations" or (source == "differences" and not (progress and ended == "rounding")):
                 break
-            if ended == "near":
-                source = "scores"
-            elif ended == "converged":
+            if ended == "converged":
                 # updates can hide a direction in which they never went; the scores cannot
                 if self.predict(cross_product(at.scores), at, np.inf)[1] < 10 * self.limits.decrease:
                     break
                 source = "scores" if progress and len(at.scores) > FEW * len(at.point) else "differences"
             else:
                 source = "differences"
-        return at, hessian, "rounding" if ended == "near" else ended
+        return at, hessian, ended
 
     def hessian(self, at: Visited, source: Source) -> Array:
         """Return a first matrix of second derivatives."""
@@ -148,8 +156,13 @@ class _Search:
         step, _ = self.predict(cross_product(at.scores), at, np.inf)
         return float(np.linalg.norm(step)) < NEAR
 
-    def descend(self, at: Visited, hessian: Array, source: Source) -> tuple[Visited, Array, Ended]:
-        """Descend from ``at`` until the predicted decrease is small, or steps no longer lower the value."""
+    def descend(
+        self, at: Visited, hessian: Array, source: Source
+    ) -> tuple[Visited, Array, Ended | Literal["near"]]:
+        """Descend from ``at`` until the predicted decrease is small, or steps no longer lower the value.
+
+        A search that began with the gradient alone ends where the scores begin to tell more ("near").
+        """
         fresh = source == "gradient"
         while True:
             decrease = self.predict(hessian, at, np.inf)[1]
@@ -159,8 +172,11 @@ class _Search:
                 return at, hessian, "evaluations"
             if source == "gradient" and not fresh and self.is_near(at):
                 return at, hessian, "near"
-            found = self.line_search(at, self.predict(hessian, at, LONGEST)[0])
+            step = self.predict(hessian, at, LONGEST)[0]
+            found = self.line_search(at, step)
             if found is None:
+                if self.wall(at, step):
+                    continue
                 return at, hessian, "rounding"
             step, change = found.point - at.point, found.gradient - at.gradient
             if fresh and step @ change > 0:
@@ -174,9 +190,7 @@ class _Search:
         """Return a point along ``step`` that meets the weak Wolfe conditions, or the best on the way."""
         slope = float(at.gradient @ step)
         with np.errstate(divide="ignore", invalid="ignore"):
-            room = np.where(
-                step > 0, (self.limits.upper - at.point) / step, (self.limits.lower - at.point) / step
-            )
+            room = np.where(step > 0, (self.upper - at.point) / step, (self.lower - at.point) / step)
         longest = float(np.min(np.where(step != 0, room, np.inf), initial=np.inf))
         low, high, size = 0.0, np.inf, min(1.0, longest)
         best: Visited | None = None
@@ -184,7 +198,7 @@ class _Search:
         if slope >= 0:
             return None
         for _ in range(TRIALS):
-            point = np.clip(at.point + size * step, self.limits.lower, self.limits.upper)
+            point = np.clip(at.point + size * step, self.lower, self.upper)
             value, memory = self.evaluate(point, at.memory)
             if not value <= at.value + SUFFICIENT * size * slope:
                 high, cliff = size, not np.isfinite(value)
@@ -205,6 +219,17 @@ class _Search:
                 break
         return best
 
+    def wall(self, at: Visited, step: Array) -> bool:
+        """Bound the parameters that a failed step would carry, each alone, to where there is no value."""
+        found = False
+        for k in np.flatnonzero(np.abs(step) > SMALL):
+            point = at.point.copy()
+            point[k] += step[k]
+            if not np.isfinite(self.evaluate(point, at.memory)[0]):
+                (self.upper if step[k] > 0 else self.lower)[k] = at.point[k]
+                found = True
+        return found
+
     def evaluate(self, point: Array, memory: Any) -> tuple[float, Any]:
         self.evaluations += 1
         return self.function.value(point, memory)
@@ -219,7 +244,7 @@ class _Search:
         Where the step would leave the box, the quadratic model is minimised over it by an active-set method
         (Nocedal and Wright, section 16.5).
         """
-        down, up = self.limits.lower - at.point, self.limits.upper - at.point
+        down, up = self.lower - at.point, self.upper - at.point
         step = np.zeros(len(at.point))
         loose = np.ones(len(step), dtype=bool)
         for _ in range(3 * len(step)):
@@ -244,7 +269,7 @@ class _Search:
             ends = []
             for sign in (1.0, -1.0):
                 point = at.point.copy()
-                point[k] = np.clip(point[k] + sign * DIFFERENCE, self.limits.lower[k], self.limits.upper[k])
+                point[k] = np.clip(point[k] + sign * DIFFERENCE, self.lower[k], self.upper[k])
                 value, memory = self.evaluate(point, at.memory)
                 if np.isfinite(value):
                     ends.append((point[k], self.function.scores(point, memory).sum(0)))

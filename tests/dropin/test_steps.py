@@ -264,3 +264,29 @@ def test_several_problems_that_estimate_are_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text() * 2)
     with pytest.raises(ProblemError, match="2 problems"):
         execute(prepare(path, method="as-written"))
+
+
+def test_sampled_estimates_are_written_and_agree_with_the_covariance_step(tmp_path: Path) -> None:
+    """With few data the two differ; 300 draws estimate a standard error to about 5 %, so a factor is safe."""
+    path = stream(tmp_path, "$ESTIMATION METHOD=0 MAXEVAL=9999\n")
+    path.write_text(
+        re.sub(r"^\$COV.*$", "$COVARIANCE MATRIX=R SIRSAMPLE=300 SIRSEED=5", path.read_text(), flags=re.M)
+    )
+    job = prepare(path, method="as-written", output=tmp_path / "out")
+    fit = execute(job).fits[-1]
+    assert fit.resampling is not None and fit.uncertainty is not None
+    table = pd.read_csv(tmp_path / "out" / "theo_sir.csv", index_col="sample")
+    assert list(table.columns[:3]) == ["OBJ", "weight", "resampled"]
+    assert table["resampled"].sum() == 150
+    assert (table["OBJ"] >= fit.ofv - 1e-6).all(), "no sample lies below the minimum"
+    kept = table.loc[table["resampled"] == 1, list(names(fit.model))].std().to_numpy()
+    free = np.isfinite(fit.uncertainty.se) & (fit.uncertainty.se > 0)
+    ratio = kept[free] / fit.uncertainty.se[free]
+    assert ((0.5 < ratio) & (ratio < 2.0)).all()
+
+
+def test_samples_are_refused_after_a_sampling_method(tmp_path: Path) -> None:
+    path = stream(tmp_path, "$ESTIMATION METHOD=IMP EONLY=1 NITER=2\n")
+    path.write_text(re.sub(r"^\$COV.*$", "$COVARIANCE SIRSAMPLE=300", path.read_text(), flags=re.M))
+    with pytest.raises(ProblemError, match="SIRSAMPLE after IMP"):
+        prepare(path, method="as-written")
