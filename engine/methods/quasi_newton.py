@@ -91,7 +91,8 @@ Watcher = Callable[[int, Visited, float], None]  # iteration, where, predicted d
 
 def minimise(function: Function, start: Array, limits: Limits, watch: Watcher | None = None) -> Minimum:
     """Return the minimum of ``function`` near ``start``."""
-    return _Search(function, limits, watch).run(start)
+    with np.errstate(over="ignore", invalid="ignore"):  # far from any minimum gradients can be of any size
+        return _Search(function, limits, watch).run(start)
 
 
 class _Search:

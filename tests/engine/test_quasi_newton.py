@@ -76,14 +76,14 @@ def test_box_against_scipy() -> None:
     lower, upper = np.full(4, -2.0), np.array([0.5, 2.0, 0.3, 2.0])
     start = np.array([-0.5, 1.0, 0.0, 0.5])
     found = minimise(function, start, Limits(lower, upper, 1e-10))
-    scipys = minimize(
-        lambda x: function.value(np.asarray(x), None)[0],
-        start,
-        method="L-BFGS-B",
-        jac=lambda x: function.scores(np.asarray(x), None).sum(0),
-        bounds=Bounds(lower, upper),
-        options={"ftol": 1e-14, "gtol": 1e-9},
-    )
+
+    def slope(x: Array) -> Array:
+        return np.asarray(function.scores(x, None).sum(0))
+
+    def value(x: Array) -> float:
+        return function.value(x, None)[0]
+
+    scipys = minimize(value, start, method="L-BFGS-B", jac=slope, bounds=Bounds(lower, upper), tol=1e-14)
     assert found.ended == "converged"
     assert found.best.value == pytest.approx(scipys.fun, abs=1e-8)
     np.testing.assert_allclose(found.best.point, scipys.x, atol=1e-4)

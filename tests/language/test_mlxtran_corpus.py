@@ -45,7 +45,7 @@ PLACES = {
 
 def outcome(text: str, path: str = "p.mlxtran") -> Model | ProblemError:
     """Return the model or the problems of a text, in time and with their places."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     found: Model | ProblemError
     try:
         found = lower(Source(path, text))
@@ -53,7 +53,7 @@ def outcome(text: str, path: str = "p.mlxtran") -> Model | ProblemError:
         found = error
         assert error.problems and all(p.span is not None for p in error.problems)
         str(error)
-    assert time.perf_counter() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
     return found
 
 

@@ -29,7 +29,7 @@ def test_schema(tmp_path: Path) -> None:
     step_keys = {
         "status", "message", "remedy", "method", "ofv", "minus_two_ll", "minus_two_elbo", "bicc",
         "parameters", "selection", "seconds", "seed", "warnings",
-        "ofv_se", "search", "convergence", "covariance",
+        "ofv_se", "search", "convergence", "covariance", "resampling",
     }  # fmt: skip
     extra = {"schema", "n_subjects", "n_observations", "steps", "versions", "sha256"}
     assert set(content) == step_keys | extra
