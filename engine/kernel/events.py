@@ -17,7 +17,7 @@ from .administration import any_nonzero, turn_on
 from .borrowed import inlined, vector_at
 from .caching import jit
 from .course import PASSED, STARTED, TIME, Course, Events
-from .dose_record import enter
+from .dose_record import enter, enters_plainly
 from .doses import STOP, TOLERANCE, clear, end_infusions, next_event, time_of
 from .exponentials import prepare_sums, read_sums, start_sums
 from .individual import Individual, Items, run_at_dose
@@ -212,7 +212,7 @@ def at_record(
     if design.start_rules == 1:  # else they rule already
         passed = course.counts[PASSED]
         put_parameters(design, psi[passed], dpsi[passed], motion)
-    if events.dosed[k] > 0:
+    if events.dosed[k] > 0 and not enters_plainly(k, design, events, course):
         status = give_dose(k, design, events, course, solver)
         if status != FINE:
             return status

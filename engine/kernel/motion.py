@@ -13,7 +13,7 @@ from .bare import run_slopes
 from .borrowed import inlined, matrix_at
 from .by_reference import by_reference, returned
 from .caching import jit
-from .exponentials import sums_size
+from .exponentials_layout import sums_size
 from .integrate import MEMORY, integrate
 from .linear import advance_linear, decompose, linear_slopes, system_size, work_size
 from .status import FED_WHILE_OFF, FINE, INTEGRATION, NO_BALANCE, NOT_FINITE
