@@ -19,7 +19,7 @@ from .caching import jit
 from .course import PASSED, STARTED, TIME, Course, Events
 from .dose_record import enter, enters_plainly
 from .doses import STOP, TOLERANCE, clear, end_infusions, next_event, time_of
-from .exponentials import prepare_sums, read_sums, start_sums
+from .exponentials import prepare_sums, read_one, read_sums, start_sums
 from .individual import Individual, Items, run_at_dose
 from .linear import SERIES
 from .modes import any_input
@@ -64,9 +64,13 @@ def begin(
     clear(course.waiting)
     motion.memory[:] = 0.0
     motion.running[:] = 0
+    changed = motion.plan[0] == 0  # nothing planned yet
     for i in range(design.n + 1):
+        changed = changed or motion.on[i] != design.initially_on[i]
         motion.on[i] = design.initially_on[i]
-    plan_transfers(design, motion)
+    if changed:
+        plan_transfers(design, motion)
+    motion.flags[:] = 0
     motion.out[0] = 0.0
     motion.dout[:] = 0.0
     passed = 0
@@ -242,9 +246,19 @@ def look(k: int, design: Design, events: Events, course: Course, a: Vector, da: 
         return False
     if motion.flags[SAME] != HELD and not _hold(design, events, motion):
         return False
-    if not read_sums(target - course.clock[TIME], motion.plan, events.watched, motion.exponentials, a, da):
+    h, plan, observed = target - course.clock[TIME], motion.plan, events.observed[k] - 1
+    if events.watched.size == 1 and events.watched[0] == observed and plan[3] + plan[4] <= 3:
+        n, nq, slot = design.n, motion.dout.size, design.modifiers[observed, SCALE]
+        scale = motion.p[slot] if slot >= 0 else 1.0
+        dscale = vector_at(motion.dp, max(slot, 0) * nq, nq if slot >= 0 else 0)
+        slope, prediction = vector_at(da, observed * nq, nq), vector_at(da, (n + 1) * nq, nq)
+        serves, value = read_one(h, scale, dscale, plan, motion.exponentials, slope, prediction)
+        if serves:
+            a[observed], a[n + 1] = value, value / scale
+        return bool(serves)
+    if not read_sums(h, plan, events.watched, motion.exponentials, a, da):
         return False
-    _predict(events.observed[k] - 1, design, motion, a, da)
+    _predict(observed, design, motion, a, da)
     return True
 
 
@@ -296,8 +310,9 @@ def _fill(observed: int, design: Design, motion: Motion, a: Vector, da: Matrix) 
     n, nq = design.n, motion.dout.size
     for i in range(n):
         a[i] = motion.y[i]
-        for q in range(nq):
-            da[i, q] = motion.dy[i, q]
+    slopes, to = vector_at(motion.dy, 0, n * nq), vector_at(da, 0, n * nq)
+    for j in range(n * nq):
+        to[j] = slopes[j]
     a[n] = motion.out[0]
     for q in range(nq):
         da[n, q] = motion.dout[q]

@@ -214,3 +214,37 @@ def read_sums(h: float, plan: Integers, compartments: Integers, sums: Vector, a:
             return False
         a[compartment] = value
     return True
+
+
+@inlined
+def read_one(
+    h: float, scale: float, dscale: Vector, plan: Integers, sums: Vector, slope: Vector, prediction: Vector
+) -> tuple[bool, float]:
+    """Return the amount of the one compartment asked for, of up to three exponentials, as :func:`read_sums`.
+
+    Its derivatives go into ``slope`` [nq], those of amount over ``scale`` into ``prediction`` [nq];
+    ``dscale`` [nq] or, for a scale of 1, [0]. First comes whether it serves.
+    """
+    known, nq = plan[3] + plan[4], slope.size
+    of = sums_at(plan[4], plan[3], 1, nq, sums)
+    e0 = math.exp(of.exponent[0] * h)
+    e1 = math.exp(of.exponent[1] * h) if known > 1 else 0.0
+    e2 = math.exp(of.exponent[2] * h) if known > 2 else 0.0
+    f0, f1, f2 = e0 * of.g[0], e1 * of.g[1], e2 * of.g[2]
+    value, sizes = f0 + f1 + f2, abs(f0) + abs(f1) + abs(f2)
+    if not abs(value) >= CANCELS * sizes or not sizes < math.inf:
+        return False, 0.0
+    f0, f1, f2 = h * f0, h * f1, h * f2
+    d0, d1, d2 = row_of(of.dg, 0), row_of(of.dg, 1), row_of(of.dg, 2)
+    l0, l1, l2 = row_of(of.dexponent, 0), row_of(of.dexponent, 1), row_of(of.dexponent, 2)
+    if dscale.size == 0:
+        for q in range(nq):
+            total = e0 * d0[q] + e1 * d1[q] + e2 * d2[q] + (f0 * l0[q] + f1 * l1[q] + f2 * l2[q])
+            slope[q], prediction[q] = total, total
+        return True, value
+    inverse = 1.0 / scale
+    ratio = value * inverse
+    for q in range(nq):
+        total = e0 * d0[q] + e1 * d1[q] + e2 * d2[q] + (f0 * l0[q] + f1 * l1[q] + f2 * l2[q])
+        slope[q], prediction[q] = total, (total - ratio * dscale[q]) * inverse
+    return True, value

@@ -311,5 +311,6 @@ def empty(i: int, motion: Motion) -> None:
     motion.flags[SAME] = 0
     motion.y[i] = 0.0
     motion.r[i] = 0.0
-    motion.dy[i, :] = 0.0
-    motion.dr[i, :] = 0.0
+    for q in range(motion.dout.size):
+        motion.dy[i, q] = 0.0
+        motion.dr[i, q] = 0.0
