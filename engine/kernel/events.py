@@ -35,6 +35,7 @@ from .motion import (
     Motion,
     Solver,
     balance,
+    clear_values,
     copy_values,
     empty,
     jump_in_time,
@@ -62,8 +63,9 @@ def begin(
     """Start a subject at ``time`` or the model's start time before it; not ``fresh``: after a reset."""
     motion, psi, dpsi = course.motion, own.psi, own.dpsi
     clear(course.waiting)
-    motion.memory[:] = 0.0
-    motion.running[:] = 0
+    clear_values(motion.memory)
+    for i in range(design.n):
+        motion.running[i] = 0
     changed = motion.plan[0] == 0  # nothing planned yet
     for i in range(design.n + 1):
         changed = changed or motion.on[i] != design.initially_on[i]
@@ -72,7 +74,7 @@ def begin(
         plan_transfers(design, motion)
     motion.flags[:] = 0
     motion.out[0] = 0.0
-    motion.dout[:] = 0.0
+    clear_values(motion.dout)
     passed = 0
     while passed < own.order.size and psi[passed, design.model_times[own.order[passed]]] <= time:
         passed += 1

@@ -182,9 +182,11 @@ class Kernel:
                 f"eta {eta.shape} and theta {theta.shape} do not fit {subjects.n_subjects} subjects."
             )
         if isinstance(directions, str):
-            directions = _along(directions, n_theta, n_eta)
-        dtheta = np.ascontiguousarray(directions.theta, dtype=np.float64)
-        deta = np.ascontiguousarray(directions.eta, dtype=np.float64)
+            along = _along(directions, n_theta, n_eta)
+            dtheta, deta = along.theta, along.eta
+        else:
+            dtheta = np.ascontiguousarray(directions.theta, dtype=np.float64)
+            deta = np.ascontiguousarray(directions.eta, dtype=np.float64)
         if dtheta.shape[0] != n_theta or deta.shape[0] != n_eta or dtheta.shape[1] != deta.shape[1]:
             raise ValueError(
                 f"directions {dtheta.shape}, {deta.shape} do not fit {n_theta} thetas, {n_eta} etas."

@@ -106,6 +106,13 @@ def copy_values(source: NDArray[np.float64], target: NDArray[np.float64]) -> Non
         places[i] = values[i]
 
 
+@inlined
+def clear_values(values: Vector) -> None:
+    """Set all values to zero: an assignment to a slice costs more than these loops."""
+    for i in range(values.size):
+        values[i] = 0.0
+
+
 @jit
 def new_motion(design: Design, n_psi: int, nq: int) -> Motion:
     """Return arrays for ``nq`` directions."""
