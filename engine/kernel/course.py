@@ -57,9 +57,10 @@ class Course:
 def new_course(design: Design, n_psi: int, nq: int, places: int, any_steady: int) -> Course:
     """Return arrays for ``nq`` directions, ``places`` doses that wait, and steady states if there are any."""
     n = design.n
-    cycle = new_motion(design, n_psi, nq + n) if any_steady == 1 else new_motion(design, 0, 0)
+    motion = new_motion(design, n_psi, nq)
+    cycle = new_motion(design, n_psi, nq + n) if any_steady == 1 else motion  # nobody looks at it then
     return Course(
-        new_motion(design, n_psi, nq),
+        motion,
         new_steady(cycle, n, nq),
         new_waiting(places, nq),
         np.zeros(2),

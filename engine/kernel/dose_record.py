@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .administration import bolus, start_infusion, stop_infusion, turn_on
+from .borrowed import inlined
 from .by_reference import keep, pointer
 from .caching import jit
 from .course import DOSE_TIME, Course, Events
 from .doses import BOLUS, START, STOP, TOLERANCE, add, clear, next_event, strike, time_of
-from .motion import DURATION, FRACTION, INITIAL, LAG, RATE, Design, Solver, copy_values
+from .motion import DURATION, FRACTION, INITIAL, LAG, RATE, SAME, Design, Solver, copy_values
 from .status import BAD_DURATION, BAD_RATE, FINE, NEGATIVE_FRACTION, NEGATIVE_LAG, TOO_MANY_DOSES
 from .steady_state import Regimen, find_constant, find_cycle, go_back
 
@@ -101,6 +102,23 @@ def enter(place: int, time: float, design: Design, events: Events, course: Cours
         start_infusion(c, value, course.dvalue, dtime, motion)
     strike(waiting, place)
     return status
+
+
+@inlined
+def enters_plainly(k: int, design: Design, events: Events, course: Course) -> bool:
+    """Let the dose of record ``k`` enter if it is a bolus as the data has it; else False, nothing done."""
+    c = events.dosed[k] - 1
+    if events.rate[k] != 0.0 or events.steady[k] != 0 or events.additional[k] != 0:
+        return False
+    if course.waiting.used[0] != 0 or design.modifiers[c, LAG] >= 0 or design.modifiers[c, FRACTION] >= 0:
+        return False
+    motion = course.motion
+    if motion.on[c] == 0:
+        turn_on(design, motion, c)
+    course.clock[DOSE_TIME] = events.time[k]
+    motion.flags[SAME] = 0
+    motion.y[c] += events.amount[k]
+    return True
 
 
 def give_dose(

@@ -17,9 +17,9 @@ from .administration import any_nonzero, turn_on
 from .borrowed import inlined, vector_at
 from .caching import jit
 from .course import PASSED, STARTED, TIME, Course, Events
-from .dose_record import enter
+from .dose_record import enter, enters_plainly
 from .doses import STOP, TOLERANCE, clear, end_infusions, next_event, time_of
-from .exponentials import prepare_sums, read_sums, start_sums
+from .exponentials import prepare_sums, read_one, read_sums, start_sums
 from .individual import Individual, Items, run_at_dose
 from .linear import SERIES
 from .modes import any_input
@@ -35,6 +35,7 @@ from .motion import (
     Motion,
     Solver,
     balance,
+    clear_values,
     copy_values,
     empty,
     jump_in_time,
@@ -62,13 +63,18 @@ def begin(
     """Start a subject at ``time`` or the model's start time before it; not ``fresh``: after a reset."""
     motion, psi, dpsi = course.motion, own.psi, own.dpsi
     clear(course.waiting)
-    motion.memory[:] = 0.0
-    motion.running[:] = 0
+    clear_values(motion.memory)
+    for i in range(design.n):
+        motion.running[i] = 0
+    changed = motion.plan[0] == 0  # nothing planned yet
     for i in range(design.n + 1):
+        changed = changed or motion.on[i] != design.initially_on[i]
         motion.on[i] = design.initially_on[i]
-    plan_transfers(design, motion)
+    if changed:
+        plan_transfers(design, motion)
+    motion.flags[:] = 0
     motion.out[0] = 0.0
-    motion.dout[:] = 0.0
+    clear_values(motion.dout)
     passed = 0
     while passed < own.order.size and psi[passed, design.model_times[own.order[passed]]] <= time:
         passed += 1
@@ -212,7 +218,7 @@ def at_record(
     if design.start_rules == 1:  # else they rule already
         passed = course.counts[PASSED]
         put_parameters(design, psi[passed], dpsi[passed], motion)
-    if events.dosed[k] > 0:
+    if events.dosed[k] > 0 and not enters_plainly(k, design, events, course):
         status = give_dose(k, design, events, course, solver)
         if status != FINE:
             return status
@@ -242,9 +248,19 @@ def look(k: int, design: Design, events: Events, course: Course, a: Vector, da: 
         return False
     if motion.flags[SAME] != HELD and not _hold(design, events, motion):
         return False
-    if not read_sums(target - course.clock[TIME], motion.plan, events.watched, motion.exponentials, a, da):
+    h, plan, observed = target - course.clock[TIME], motion.plan, events.observed[k] - 1
+    if events.watched.size == 1 and events.watched[0] == observed and plan[3] + plan[4] <= 3:
+        n, nq, slot = design.n, motion.dout.size, design.modifiers[observed, SCALE]
+        scale = motion.p[slot] if slot >= 0 else 1.0
+        dscale = vector_at(motion.dp, max(slot, 0) * nq, nq if slot >= 0 else 0)
+        slope, prediction = vector_at(da, observed * nq, nq), vector_at(da, (n + 1) * nq, nq)
+        serves, value = read_one(h, scale, dscale, plan, motion.exponentials, slope, prediction)
+        if serves:
+            a[observed], a[n + 1] = value, value / scale
+        return bool(serves)
+    if not read_sums(h, plan, events.watched, motion.exponentials, a, da):
         return False
-    _predict(events.observed[k] - 1, design, motion, a, da)
+    _predict(observed, design, motion, a, da)
     return True
 
 
@@ -296,8 +312,9 @@ def _fill(observed: int, design: Design, motion: Motion, a: Vector, da: Matrix) 
     n, nq = design.n, motion.dout.size
     for i in range(n):
         a[i] = motion.y[i]
-        for q in range(nq):
-            da[i, q] = motion.dy[i, q]
+    slopes, to = vector_at(motion.dy, 0, n * nq), vector_at(da, 0, n * nq)
+    for j in range(n * nq):
+        to[j] = slopes[j]
     a[n] = motion.out[0]
     for q in range(nq):
         da[n, q] = motion.dout[q]

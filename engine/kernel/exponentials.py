@@ -16,110 +16,21 @@ its terms, digits would be lost: :mod:`.linear` moves the state instead, by divi
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .borrowed import inlined, matrix_at, vector_at
+from .borrowed import inlined
 from .caching import jit
-from .mammillary import SYSTEM_HEAD, Vector
+from .exponentials_layout import modes_at, row_of, sums_at
+from .mammillary import Vector
 from .transfer_graph import PLAN_HEAD, Integers
+from .two_exponentials import prepare_two, start_two
 
 Matrix = NDArray[np.float64]
 
 APART = 0.1  # exponents nearer than this, relative to the larger one, are not written as separate terms
 CANCELS = 0.1  # sums smaller than this, relative to the sum of sizes, neither
-
-
-class Sums(NamedTuple):
-    """What lies in the vector ``sums``, for s = p + d exponents, S being s rounded up to groups of three."""
-
-    beta: Vector  # [p d]
-    turn: Matrix  # R [p p, nq]
-    dv: Matrix  # [p p, nq]
-    dbeta: Matrix  # [p d, nq]
-    reach: Vector  # B [p d]
-    dreach: Matrix  # [p d, nq]
-    exponent: Vector  # l [S]
-    dexponent: Matrix  # [S, nq]
-    e: Vector  # [S] exponentials
-    c: Vector  # z + beta x [p]
-    dc: Matrix  # [p, nq]
-    g: Vector  # G [rows S], a row for each compartment asked for
-    dg: Matrix  # [rows S, nq]
-
-
-class Modes(NamedTuple):
-    """What :mod:`.mammillary` left in ``system``."""
-
-    exponents: Vector  # [s] modes, then depots
-    v: Vector  # [p p]
-    u: Vector  # [p p]
-    feed: Vector  # b [p d]
-    ddepots: Matrix  # [d, nq]
-    dfeed: Matrix  # [p d, nq]
-    source_term: Matrix  # [p p, nq]
-
-
-@jit
-def sums_size(n: int, nq: int) -> int:
-    """Return the length of ``sums`` for ``n`` compartments and nq directions."""
-    return (5 * n * n + 10 * n + 6) * (1 + nq)
-
-
-@inlined
-def _sums(p: int, nd: int, rows: int, nq: int, sums: Vector) -> Sums:
-    pp, pd, size = p * p, p * nd, (p + nd + 2) // 3 * 3
-    turn = pd
-    dv = turn + pp * nq
-    dbeta = dv + pp * nq
-    reach = dbeta + pd * nq
-    dreach = reach + pd
-    exponent = dreach + pd * nq
-    dexponent = exponent + size
-    e = dexponent + size * nq
-    c = e + size
-    dc = c + p
-    g = dc + p * nq
-    return Sums(
-        vector_at(sums, 0, pd),
-        matrix_at(sums, turn, pp, nq),
-        matrix_at(sums, dv, pp, nq),
-        matrix_at(sums, dbeta, pd, nq),
-        vector_at(sums, reach, pd),
-        matrix_at(sums, dreach, pd, nq),
-        vector_at(sums, exponent, size),
-        matrix_at(sums, dexponent, size, nq),
-        vector_at(sums, e, size),
-        vector_at(sums, c, p),
-        matrix_at(sums, dc, p, nq),
-        vector_at(sums, g, rows * size),
-        matrix_at(sums, g + rows * size, rows * size, nq),
-    )
-
-
-@inlined
-def _modes(m: int, p: int, nd: int, nq: int, system: Vector) -> Modes:
-    values = SYSTEM_HEAD + m * (1 + nq)
-    v = values + p + nd + p
-    feed = v + 2 * p * p
-    ddepots = feed + p * nd
-    dfeed = ddepots + nd * nq
-    return Modes(
-        vector_at(system, values, p + nd),
-        vector_at(system, v, p * p),
-        vector_at(system, v + p * p, p * p),
-        vector_at(system, feed, p * nd),
-        matrix_at(system, ddepots, nd, nq),
-        matrix_at(system, dfeed, p * nd, nq),
-        matrix_at(system, dfeed + p * nd * nq, p * p, nq),
-    )
-
-
-@inlined
-def _row(table: Matrix, row: int) -> Vector:
-    return vector_at(table, row * table.shape[1], table.shape[1])  # type: ignore[no-any-return]
 
 
 @inlined
@@ -146,63 +57,66 @@ def prepare_sums(plan: Integers, nq: int, system: Vector, sums: Vector) -> bool:
     m, nd, p = plan[1], plan[3], plan[4]
     if plan[5] >= 0:
         return False
-    modes, to = _modes(m, p, nd, nq, system), _sums(p, nd, 0, nq, sums)
+    modes, to = modes_at(m, p, nd, nq, system), sums_at(p, nd, 0, nq, sums)
     exponent = to.exponent
     for i in range(exponent.size):
         known = i < p + nd
         exponent[i] = modes.exponents[i] if known else 0.0
         if not known:
-            _clear(_row(to.dexponent, i))
+            _clear(row_of(to.dexponent, i))
     for i in range(p):
         for j in range(i + 1, p + nd):
             a, b = exponent[i], exponent[j]
             if not abs(a - b) > APART * max(abs(a), abs(b)):
                 return False
+    if p == 2 and nd <= 1:
+        prepare_two(plan, nq, system, sums)
+        return True
     for i in range(p):
         for j in range(p):
             # M_ij, of which the diagonal is dl
-            row = _row(to.dexponent, i) if i == j else _row(to.turn, i * p + j)
+            row = row_of(to.dexponent, i) if i == j else row_of(to.turn, i * p + j)
             for source in range(p):
                 weight = modes.v[source * p + j]
                 if i != j:
                     weight /= exponent[j] - exponent[i]
-                term = _row(modes.source_term, source * p + i)
+                term = row_of(modes.source_term, source * p + i)
                 if source == 0:
                     _set(row, weight, term)
                 else:
                     _add(row, weight, term)
     for j in range(p):
         for i in range(p):
-            row = _row(to.dv, j * p + i)
+            row = row_of(to.dv, j * p + i)
             _clear(row)
             for other in range(p):
                 if other != i:
-                    _add(row, modes.v[j * p + other], _row(to.turn, other * p + i))
+                    _add(row, modes.v[j * p + other], row_of(to.turn, other * p + i))
     for d in range(nd):
-        dk = _row(to.dexponent, p + d)
-        _set(dk, 1.0, _row(modes.ddepots, d))
+        dk = row_of(to.dexponent, p + d)
+        _set(dk, 1.0, row_of(modes.ddepots, d))
         for i in range(p):
             gap = 1.0 / (exponent[i] - exponent[p + d])
             at = i * nd + d
             beta = modes.feed[at] * gap
             to.beta[at] = beta
-            row, dfeed, dl = _row(to.dbeta, at), _row(modes.dfeed, at), _row(to.dexponent, i)
+            row, dfeed, dl = row_of(to.dbeta, at), row_of(modes.dfeed, at), row_of(to.dexponent, i)
             for q in range(nq):
                 row[q] = gap * (dfeed[q] - beta * (dl[q] - dk[q]))
             for j in range(p):
                 if j != i:
-                    _add(row, -gap * modes.feed[j * nd + d], _row(to.turn, i * p + j))
+                    _add(row, -gap * modes.feed[j * nd + d], row_of(to.turn, i * p + j))
         for j in range(p):
             at = j * nd + d
-            row, total = _row(to.dreach, at), 0.0
+            row, total = row_of(to.dreach, at), 0.0
             for i in range(p):
                 weight, beta = modes.v[j * p + i], to.beta[i * nd + d]
                 total += weight * beta
                 if i == 0:
-                    _set(row, weight, _row(to.dbeta, i * nd + d))
+                    _set(row, weight, row_of(to.dbeta, i * nd + d))
                 else:
-                    _add(row, weight, _row(to.dbeta, i * nd + d))
-                _add(row, beta, _row(to.dv, j * p + i))
+                    _add(row, weight, row_of(to.dbeta, i * nd + d))
+                _add(row, beta, row_of(to.dv, j * p + i))
             to.reach[at] = total
     return True
 
@@ -214,29 +128,32 @@ def start_sums(
     """Let sums begin at the state ``y`` [n], ``dy`` [n, nq]: those of ``compartments`` (from 0), in order."""
     m, nd, p = plan[1], plan[3], plan[4]
     nq, rows, order = dy.shape[1], compartments.size, PLAN_HEAD + 3 * m
-    modes, to = _modes(m, p, nd, nq, system), _sums(p, nd, rows, nq, sums)
+    if p == 2 and nd <= 1:
+        start_two(plan, system, y, dy, compartments, sums)
+        return
+    modes, to = modes_at(m, p, nd, nq, system), sums_at(p, nd, rows, nq, sums)
     size, c, g = to.e.size, to.c, to.g
     for i in range(p):
-        total, dz = 0.0, _row(to.dc, i)
+        total, dz = 0.0, row_of(to.dc, i)
         for j in range(p):
             weight, place = modes.u[i * p + j], plan[order + nd + j]
             total += weight * y[place]
             if j == 0:
-                _set(dz, weight, _row(dy, place))
+                _set(dz, weight, row_of(dy, place))
             else:
-                _add(dz, weight, _row(dy, place))
+                _add(dz, weight, row_of(dy, place))
         c[i] = total
     for i in range(p):
         for j in range(p):
             if i != j:
-                _add(_row(to.dc, i), -c[j], _row(to.turn, i * p + j))
+                _add(row_of(to.dc, i), -c[j], row_of(to.turn, i * p + j))
     for d in range(nd):
-        x, dx = y[plan[order + d]], _row(dy, plan[order + d])
+        x, dx = y[plan[order + d]], row_of(dy, plan[order + d])
         for i in range(p):
             beta = to.beta[i * nd + d]
             c[i] += beta * x
-            _add(_row(to.dc, i), x, _row(to.dbeta, i * nd + d))
-            _add(_row(to.dc, i), beta, dx)
+            _add(row_of(to.dc, i), x, row_of(to.dbeta, i * nd + d))
+            _add(row_of(to.dc, i), beta, dx)
     for row in range(rows):
         here = 0
         while plan[order + here] != compartments[row]:
@@ -244,23 +161,23 @@ def start_sums(
         for i in range(size):
             g[row * size + i] = 0.0
             if here < nd or i >= p + nd:
-                _clear(_row(to.dg, row * size + i))
+                _clear(row_of(to.dg, row * size + i))
         if here < nd:
             g[row * size + p + here] = y[compartments[row]]
-            _set(_row(to.dg, row * size + p + here), 1.0, _row(dy, compartments[row]))
+            _set(row_of(to.dg, row * size + p + here), 1.0, row_of(dy, compartments[row]))
             continue
         j = here - nd
         for i in range(p):
             weight = modes.v[j * p + i]
             g[row * size + i] = weight * c[i]
-            there, dc, dv = _row(to.dg, row * size + i), _row(to.dc, i), _row(to.dv, j * p + i)
+            there, dc, dv = row_of(to.dg, row * size + i), row_of(to.dc, i), row_of(to.dv, j * p + i)
             for q in range(nq):
                 there[q] = weight * dc[q] + dv[q] * c[i]
         for d in range(nd):
-            x, dx = y[plan[order + d]], _row(dy, plan[order + d])
-            b, db = to.reach[j * nd + d], _row(to.dreach, j * nd + d)
+            x, dx = y[plan[order + d]], row_of(dy, plan[order + d])
+            b, db = to.reach[j * nd + d], row_of(to.dreach, j * nd + d)
             g[row * size + p + d] = -b * x
-            there = _row(to.dg, row * size + p + d)
+            there = row_of(to.dg, row * size + p + d)
             for q in range(nq):
                 there[q] = -(db[q] * x + b * dx[q])
 
@@ -269,13 +186,13 @@ def start_sums(
 def read_sums(h: float, plan: Integers, compartments: Integers, sums: Vector, a: Vector, da: Matrix) -> bool:
     """Put amounts a time ``h`` after the start into ``a``, ``da``; False where digits would be lost."""
     nd, p = plan[3], plan[4]
-    of = _sums(p, nd, compartments.size, da.shape[1], sums)
+    of = sums_at(p, nd, compartments.size, da.shape[1], sums)
     e, g, size = of.e, of.g, of.e.size
     for i in range(size):
         e[i] = math.exp(of.exponent[i] * h) if i < p + nd else 0.0
     for row in range(compartments.size):
         compartment = compartments[row]
-        to = _row(da, compartment)
+        to = row_of(da, compartment)
         value, sizes = 0.0, 0.0
         for group in range(0, size, 3):
             at = row * size + group
@@ -284,11 +201,11 @@ def read_sums(h: float, plan: Integers, compartments: Integers, sums: Vector, a:
             value += f0 + f1 + f2
             sizes += abs(f0) + abs(f1) + abs(f2)
             f0, f1, f2 = h * f0, h * f1, h * f2
-            d0, d1, d2 = _row(of.dg, at), _row(of.dg, at + 1), _row(of.dg, at + 2)
+            d0, d1, d2 = row_of(of.dg, at), row_of(of.dg, at + 1), row_of(of.dg, at + 2)
             l0, l1, l2 = (
-                _row(of.dexponent, group),
-                _row(of.dexponent, group + 1),
-                _row(of.dexponent, group + 2),
+                row_of(of.dexponent, group),
+                row_of(of.dexponent, group + 1),
+                row_of(of.dexponent, group + 2),
             )
             for q in range(to.size):
                 total = e0 * d0[q] + e1 * d1[q] + e2 * d2[q] + (f0 * l0[q] + f1 * l1[q] + f2 * l2[q])
@@ -297,3 +214,37 @@ def read_sums(h: float, plan: Integers, compartments: Integers, sums: Vector, a:
             return False
         a[compartment] = value
     return True
+
+
+@inlined
+def read_one(
+    h: float, scale: float, dscale: Vector, plan: Integers, sums: Vector, slope: Vector, prediction: Vector
+) -> tuple[bool, float]:
+    """Return the amount of the one compartment asked for, of up to three exponentials, as :func:`read_sums`.
+
+    Its derivatives go into ``slope`` [nq], those of amount over ``scale`` into ``prediction`` [nq];
+    ``dscale`` [nq] or, for a scale of 1, [0]. First comes whether it serves.
+    """
+    known, nq = plan[3] + plan[4], slope.size
+    of = sums_at(plan[4], plan[3], 1, nq, sums)
+    e0 = math.exp(of.exponent[0] * h)
+    e1 = math.exp(of.exponent[1] * h) if known > 1 else 0.0
+    e2 = math.exp(of.exponent[2] * h) if known > 2 else 0.0
+    f0, f1, f2 = e0 * of.g[0], e1 * of.g[1], e2 * of.g[2]
+    value, sizes = f0 + f1 + f2, abs(f0) + abs(f1) + abs(f2)
+    if not abs(value) >= CANCELS * sizes or not sizes < math.inf:
+        return False, 0.0
+    f0, f1, f2 = h * f0, h * f1, h * f2
+    d0, d1, d2 = row_of(of.dg, 0), row_of(of.dg, 1), row_of(of.dg, 2)
+    l0, l1, l2 = row_of(of.dexponent, 0), row_of(of.dexponent, 1), row_of(of.dexponent, 2)
+    if dscale.size == 0:
+        for q in range(nq):
+            total = e0 * d0[q] + e1 * d1[q] + e2 * d2[q] + (f0 * l0[q] + f1 * l1[q] + f2 * l2[q])
+            slope[q], prediction[q] = total, total
+        return True, value
+    inverse = 1.0 / scale
+    ratio = value * inverse
+    for q in range(nq):
+        total = e0 * d0[q] + e1 * d1[q] + e2 * d2[q] + (f0 * l0[q] + f1 * l1[q] + f2 * l2[q])
+        slope[q], prediction[q] = total, (total - ratio * dscale[q]) * inverse
+    return True, value

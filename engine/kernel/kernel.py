@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from functools import cache, cached_property
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,18 @@ class Directions:
         if which == "eta+theta":
             theta[:, n_eta:] = np.eye(n_theta)
         return cls(theta, eta)
+
+
+@cache
+def _along(which: Literal["none", "eta", "eta+theta"], n_theta: int, n_eta: int) -> Directions:
+    """Return :meth:`Directions.make`, once: nobody else gets these arrays, so nobody changes them."""
+    return Directions.make(which, n_theta, n_eta)
+
+
+@cache
+def _no_psi(nq: int) -> tuple[Floats, Floats]:
+    """Return what stands for parameters that are computed, not given."""
+    return np.zeros((0, 0, 0, 0)), np.zeros((0, 0, 0, 0, nq))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +142,11 @@ class Kernel:
         """Sizes that the passes allocate by."""
         return layout_sizes(self.compiled.layout, self.events)
 
+    @cached_property
+    def _fixed(self) -> tuple[tuple[Any, ...], ...]:
+        """Design and events, and the items of an ordinary run, as the passes take them."""
+        return pieces(self.design), pieces(self.events), pieces(self.items)
+
     def evaluate(
         self,
         theta: Floats,
@@ -155,17 +172,21 @@ class Kernel:
             Number of threads; the results are the same for any number.
         """
         compiled, subjects = self.compiled, self.subjects
-        theta = np.ascontiguousarray(np.atleast_2d(theta), dtype=np.float64)
-        eta = np.ascontiguousarray(eta if np.ndim(eta) == 3 else np.asarray(eta)[None], dtype=np.float64)
+        theta = np.ascontiguousarray(theta, dtype=np.float64)
+        theta = theta[None] if theta.ndim == 1 else theta
+        eta = np.ascontiguousarray(eta, dtype=np.float64)
+        eta = eta if eta.ndim == 3 else eta[None]
         draws, n_theta, n_eta = eta.shape[0], theta.shape[1], eta.shape[2]
         if eta.shape[1] != subjects.n_subjects or theta.shape[0] not in (1, draws):
             raise ValueError(
                 f"eta {eta.shape} and theta {theta.shape} do not fit {subjects.n_subjects} subjects."
             )
         if isinstance(directions, str):
-            directions = Directions.make(directions, n_theta, n_eta)
-        dtheta = np.ascontiguousarray(directions.theta, dtype=np.float64)
-        deta = np.ascontiguousarray(directions.eta, dtype=np.float64)
+            along = _along(directions, n_theta, n_eta)
+            dtheta, deta = along.theta, along.eta
+        else:
+            dtheta = np.ascontiguousarray(directions.theta, dtype=np.float64)
+            deta = np.ascontiguousarray(directions.eta, dtype=np.float64)
         if dtheta.shape[0] != n_theta or deta.shape[0] != n_eta or dtheta.shape[1] != deta.shape[1]:
             raise ValueError(
                 f"directions {dtheta.shape}, {deta.shape} do not fit {n_theta} thetas, {n_eta} etas."
@@ -174,9 +195,11 @@ class Kernel:
         values = np.empty((draws, subjects.n_records, n_out))  # every entry gets written
         derivatives = np.empty((draws, subjects.n_records, n_out, nq))
         status = np.zeros((draws, subjects.n_subjects), dtype=np.int64)
-        items = items_of(subjects, compiled, known) if known else self.items
-        given = (np.zeros((0, 0, 0, 0)), np.zeros((0, 0, 0, 0, nq)))
-        self._run(items, self.sizes, (theta, eta, dtheta, deta, *given), values, derivatives, status, threads)
+        data = self._fixed
+        if known:
+            data = (*data[:2], pieces(items_of(subjects, compiled, known)))
+        parameters = (theta, eta, dtheta, deta, *_no_psi(nq))
+        self._run(data, self.sizes, parameters, values, derivatives, status, threads)
         return Predictions(values, derivatives, status, compiled.layout)
 
     def amounts(
@@ -217,12 +240,13 @@ class Kernel:
         items = Items(np.zeros((0, 0)), np.zeros((0, 0)), none, none, none, none, 1)
         n = self.subjects.n_subjects
         nothing = (np.zeros((1, 0)), np.zeros((draws, n, 0)), np.zeros((0, nq)), np.zeros((0, nq)))
-        self._run(items, sizes, (*nothing, psi, dpsi), values, derivatives, status, threads)
+        data = (pieces(self.design), pieces(self.events), pieces(items))
+        self._run(data, sizes, (*nothing, psi, dpsi), values, derivatives, status, threads)
         return values, derivatives, status
 
     def _run(
         self,
-        items: Items,
+        data: tuple[tuple[Any, ...], ...],
         sizes: Integers,
         parameters: tuple[Floats, ...],
         values: Floats,
@@ -232,7 +256,6 @@ class Kernel:
     ) -> None:
         """Share the pairs of draw and subject out to threads: numba releases the interpreter's lock."""
         _, run = compiled_passes()
-        data = (pieces(self.design), pieces(self.events), pieces(items))
         pairs = status.size
 
         def work(begins: int) -> None:

@@ -13,7 +13,7 @@ from .bare import run_slopes
 from .borrowed import inlined, matrix_at
 from .by_reference import by_reference, returned
 from .caching import jit
-from .exponentials import sums_size
+from .exponentials_layout import sums_size
 from .integrate import MEMORY, integrate
 from .linear import advance_linear, decompose, linear_slopes, system_size, work_size
 from .status import FED_WHILE_OFF, FINE, INTEGRATION, NO_BALANCE, NOT_FINITE
@@ -104,6 +104,13 @@ def copy_values(source: NDArray[np.float64], target: NDArray[np.float64]) -> Non
     values, places = source.ravel(), target.ravel()
     for i in range(places.size):
         places[i] = values[i]
+
+
+@inlined
+def clear_values(values: Vector) -> None:
+    """Set all values to zero: an assignment to a slice costs more than these loops."""
+    for i in range(values.size):
+        values[i] = 0.0
 
 
 @jit
@@ -311,5 +318,6 @@ def empty(i: int, motion: Motion) -> None:
     motion.flags[SAME] = 0
     motion.y[i] = 0.0
     motion.r[i] = 0.0
-    motion.dy[i, :] = 0.0
-    motion.dr[i, :] = 0.0
+    for q in range(motion.dout.size):
+        motion.dy[i, q] = 0.0
+        motion.dr[i, q] = 0.0

@@ -20,7 +20,7 @@ from .dose_record import give_dose
 from .doses import last_given
 from .events import at_record, begin, catch_up, look, move_to
 from .individual import Individual, Items, fill_known, new_individual, order_times, run_record
-from .motion import LINEAR, Design, Solver, advance, copy_values, velocity
+from .motion import LINEAR, Design, Solver, advance, clear_values, copy_values, velocity
 from .rest import find_rest
 from .status import FINE
 
@@ -146,10 +146,10 @@ def run_range(
         first, last = events.first[subject], events.first[subject + 1]
         copy_values(theta[min(draw, theta.shape[0] - 1)], own.theta)
         copy_values(eta[draw, subject], own.eta)
-        own.kept[:] = 0.0
-        own.dkept[:, :] = 0.0
-        own.times[:] = 0.0
-        course.clock[:] = 0.0
+        clear_values(own.kept)
+        clear_values(vector_at(own.dkept, 0, own.dkept.size))
+        clear_values(own.times)
+        clear_values(course.clock)
         course.counts[PASSED] = 0
         code = FINE
         k = first

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from .borrowed import borrowed
+from .borrowed import borrowed, vector_at
 from .caching import jit
 from .divided_difference import pair, quadruple, triple
 from .mammillary import SYSTEM_HEAD, Vector
@@ -144,12 +144,9 @@ def advance_two(
     m21 = v21 * e1 * u11 + v22 * e2 * u21
     m22 = v21 * e1 * u12 + v22 * e2 * u22
     source = at + nd * (2 + 3 * nq)
-    c11 = system[source : source + nq]
-    c12 = system[source + nq : source + 2 * nq]
-    c21 = system[source + 2 * nq : source + 3 * nq]
-    c22 = system[source + 3 * nq : source + 4 * nq]
-    dy1 = dy[one]
-    dy2 = dy[two]
+    c11, c12 = vector_at(system, source, nq), vector_at(system, source + nq, nq)
+    c21, c22 = vector_at(system, source + 2 * nq, nq), vector_at(system, source + 3 * nq, nq)
+    dy1, dy2 = vector_at(dy, one * nq, nq), vector_at(dy, two * nq, nq)
     if nd == 0:
         for q in range(nq):
             s1 = c11[q] * j11 + c21[q] * j21
@@ -160,10 +157,8 @@ def advance_two(
             dy2[q] = m21 * d1 + m22 * d2 + v21 * s1 + v22 * s2
     else:
         at += 2
-        dk = system[at : at + nq]
-        db1 = system[at + nq : at + 2 * nq]
-        db2 = system[at + 2 * nq : at + 3 * nq]
-        dx = dy[depot]
+        dk, dx = vector_at(system, at, nq), vector_at(dy, depot * nq, nq)
+        db1, db2 = vector_at(system, at + nq, nq), vector_at(system, at + 2 * nq, nq)
         late1 *= b1
         late2 *= b2
         fed1 *= b1

@@ -34,14 +34,14 @@ MODELS = {
 KINDS = {"look": 0.7, "bolus": 0.1, "infusion": 0.06, "repeated": 0.05, "reset": 0.03, "other": 0.06}
 
 
-def body(name: str, covariate: bool, amounts: bool) -> str:
+def body(name: str, covariate: bool, amounts: bool, scaled: bool = True) -> str:
     """The model; with a covariate that changes on the way, and an amount that the observation model reads."""
     advan, values, scale = MODELS[name]
     lines = [f"{p}=THETA({i})*EXP(ETA({i}))" for i, p in enumerate(values, start=1)]
     if covariate:
         lines.append("CL=CL*WT**0.75")
     response = "Y=F+0.01*A(2)+EPS(1)" if amounts else "Y=F*(1+EPS(1))"
-    return "\n".join([f"$SUBROUTINES {advan}", "$PK", *lines, scale, "$ERROR", response])
+    return "\n".join([f"$SUBROUTINES {advan}", "$PK", *lines, *[scale] * scaled, "$ERROR", response])
 
 
 def events(generator: np.random.Generator, subjects: int, covariate: bool) -> list[dict[str, float]]:
@@ -103,6 +103,34 @@ def test_looking_is_moving(name: str, covariate: bool, amounts: bool) -> None:
     # sums of exponentials may lose a factor of 1 / (APART CANCELS) in digits, their derivatives its square
     assert apart(found.values, wanted.values, first) < 1e-13
     assert apart(found.derivatives, wanted.derivatives, first) < 1e-12
+
+
+@pytest.mark.parametrize("name", [n for n in MODELS if n != "one"])
+def test_looking_is_moving_without_a_scale(name: str) -> None:
+    """The prediction is the amount itself; tolerances as above."""
+    generator = np.random.default_rng(len(name) + 40)
+    theta = np.array(list(MODELS[name][1].values()))
+    made = kernel(body(name, False, False, scaled=False), theta.tolist(), events(generator, 40, False))
+    eta = 0.5 * generator.standard_normal((1, 40, theta.size))
+    found, wanted = (k.evaluate(theta, eta, "eta") for k in (made, moved(made)))
+    assert found.failure is None and wanted.failure is None
+    assert apart(found.values, wanted.values, made.subjects.first) < 1e-13
+    assert apart(found.derivatives, wanted.derivatives, made.subjects.first) < 1e-12
+
+
+def test_a_compartment_turned_off_is_on_for_the_next_subject() -> None:
+    """The linear system of the subject before, without the compartment, is not taken over."""
+    theta = np.array(list(MODELS["two-oral"][1].values()))
+    given = [row(0.0, ID=1.0, AMT=100.0, CMT=1.0), row(1.0, ID=1.0, DV=1.0)]
+    off = [*given, row(1.0, ID=1.0, EVID=2.0, CMT=-1.0), row(5.0, ID=1.0, DV=1.0)]
+    on = [row(0.0, AMT=100.0, CMT=1.0), row(5.0, DV=1.0)]
+    both = [*off, *({**items, "ID": 2.0} for items in on)]
+    after, alone = (kernel(body("two-oral", False, False), theta.tolist(), rows) for rows in (both, on))
+    found = after.evaluate(theta, np.zeros((1, 2, 5)), "eta")
+    wanted = alone.evaluate(theta, np.zeros((1, 1, 5)), "eta")
+    np.testing.assert_array_equal(found.values[:, 4:], wanted.values)
+    np.testing.assert_array_equal(found.derivatives[:, 4:], wanted.derivatives)
+    assert found.values[0, 3, 0] != wanted.values[0, 1, 0]
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1e-9, 1e-3, 0.05, 0.11, 0.5])
