@@ -144,8 +144,13 @@ class Kernel:
 
     @cached_property
     def _fixed(self) -> tuple[tuple[Any, ...], ...]:
-        """Design and events, and the items of an ordinary run, as the passes take them."""
-        return pieces(self.design), pieces(self.events), pieces(self.items)
+        """Design and events as the passes take them."""
+        return pieces(self.design), pieces(self.events)
+
+    @cached_property
+    def _ordinary(self) -> tuple[Any, ...]:
+        """The items of an ordinary run as the passes take them; a model may need more to be known."""
+        return pieces(self.items)
 
     def evaluate(
         self,
@@ -195,9 +200,8 @@ class Kernel:
         values = np.empty((draws, subjects.n_records, n_out))  # every entry gets written
         derivatives = np.empty((draws, subjects.n_records, n_out, nq))
         status = np.zeros((draws, subjects.n_subjects), dtype=np.int64)
-        data = self._fixed
-        if known:
-            data = (*data[:2], pieces(items_of(subjects, compiled, known)))
+        items = pieces(items_of(subjects, compiled, known)) if known else self._ordinary
+        data = (*self._fixed, items)
         parameters = (theta, eta, dtheta, deta, *_no_psi(nq))
         self._run(data, self.sizes, parameters, values, derivatives, status, threads)
         return Predictions(values, derivatives, status, compiled.layout)
