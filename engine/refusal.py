@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from .failure import ModelFailure
+from .ir.compartment import OdeDynamics
 from .ir.model import Model
 from .ir.parameter import matrix
+from .ir.recursion import recursive_variable
+from .ir.statement import assignments
 from .ir.task import Method
 
 _WITHOUT = "leave the record out, or fit a model without it"
@@ -32,6 +35,17 @@ def refuse(model: Model, method: Method = "vae") -> None:
             model.prior.span,
             "write the prior out with $PRIOR NWPRI, $THETAP, $THETAPV, $OMEGAP and $OMEGAPD",
         )
+    if isinstance(model.dynamics, OdeDynamics):
+        given = (a.target for a in assignments(model.individual))
+        found = recursive_variable(model.dynamics.statements, given)
+        if found is not None:
+            name, span = found
+            raise ModelFailure(
+                f"{name} keeps its value from one evaluation of the differential equations to the next, and "
+                "those follow the steps of the solver",
+                span,
+                f"compute {name} in the individual model, or as a compartment of its own",
+            )
     if method == "vae":
         _refuse_for_the_encoder(model)
     elif method in _LINEARISING:

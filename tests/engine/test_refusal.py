@@ -71,3 +71,37 @@ def test_what_no_method_has(method: Method, rest: str, message: str) -> None:
     code = PLAIN + " + ETA(2)" if "LEVEL" in rest else PLAIN
     with pytest.raises(ModelFailure, match=message):
         refuse(model(code, rest=rest), method)
+
+
+DES = (
+    "$PROBLEM p\n$INPUT ID TIME DV AMT\n$DATA d.csv\n$SUBROUTINES ADVAN13 TOL=6\n$MODEL COMP=(A)\n$PK\n"
+    "K = THETA(1)*EXP(ETA(1))\n$DES\n{code}\nDADT(1) = -K*A(1)*(1 + X)\n$ERROR\nY = F + EPS(1)\n"
+    "$THETA 1\n$OMEGA 0.1\n$SIGMA 1\n"
+)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "IF (T.LE.84) THEN\nX = A(1)\nELSE\nX = X\nENDIF",
+        "IF (A(1).GT.X) X = A(1)",
+        "X = X + 1",
+    ],
+)
+def test_equations_that_remember_their_last_evaluation_are_refused(code: str) -> None:
+    with pytest.raises(ModelFailure, match="X keeps its value") as caught:
+        refuse(parse_model(DES.format(code=code), "run.ctl"), "focei")
+    assert caught.value.span is not None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "X = 0\nIF (A(1).GT.X) X = A(1)",  # a value before
+        "IF (T.LE.84) X = 1\nIF (T.GT.84) X = 2",  # no value of its own is read
+        "X = 1\nIF (Z.LT.0) Z = 0",  # nothing depends on Z
+        "IF (T.LE.84) THEN\nX = 1\nELSE\nX = 2\nENDIF\nX = X*2",
+    ],
+)
+def test_equations_that_do_not_are_taken(code: str) -> None:
+    refuse(parse_model(DES.format(code=code), "run.ctl"), "focei")
