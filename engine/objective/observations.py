@@ -6,7 +6,6 @@ observation contributes (y - f)^2 / v + log v, without log 2 pi; a likelihood -2
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,6 @@ from .terms import FLAGGED, LIKELIHOOD, MINUS_TWO_LL, NORMAL, UNOBSERVED, subjec
 Array = NDArray[np.float64]
 Along = Literal["none", "eta", "eta+theta"]
 
-DISPLACEMENT = 6e-6  # relative: where rounding and the neglected third derivative are of one size
 
 KINDS = {"normal": NORMAL, "likelihood": LIKELIHOOD, "minus_two_ll": MINUS_TWO_LL}
 
@@ -206,35 +204,6 @@ class ObservationLikelihood:
         )
         value[~np.isfinite(value)] = np.inf
         return Terms(value, gradient, sigma_gradient, information, made.status)
-
-    def known_gradient(
-        self, theta: Array, sigma: Array, eta: Array, omega: Array, frozen: Frozen | None = None
-    ) -> tuple[Array, Array]:
-        """Return what the terms change by through the elements of sigma and omega that the statements read.
-
-        Two arrays, [draw, id, eps, eps] and [draw, id, eta, eta], symmetric as ``sigma_gradient``, to which
-        the first is to be added. By central differences, two evaluations for every element read.
-        """
-        draws = np.shape(eta)[0] if np.ndim(eta) == 3 else 1
-        found = []
-        for name, matrix in (("sigma", sigma), ("omega", omega)):
-            total = np.zeros((draws, self.n_subjects, *np.shape(matrix)))
-            for index in sorted({k.index for k in self.layout.known if k.quantity == name}):
-                row = int((math.isqrt(8 * index - 7) - 1) // 2)
-                column = index - 1 - row * (row + 1) // 2
-                step = DISPLACEMENT * float(np.sqrt(matrix[row, row] * matrix[column, column]) or 1.0)
-                values = []
-                for sign in (1.0, -1.0):
-                    moved = matrix.copy()
-                    moved[[row, column], [column, row]] = matrix[row, column] + sign * step
-                    read = {"sigma": sigma, "omega": omega} | {name: moved}
-                    made = self.predict(theta, eta, "none", **read)
-                    values.append(self.summed(made, sigma, frozen).value)
-                slope = (values[0] - values[1]) / (2.0 * step)
-                total[..., row, column] += 0.5 * slope
-                total[..., column, row] += 0.5 * slope
-            found.append(total)
-        return found[0], found[1]
 
     def normal_counts(self, theta: Array, sigma: Array, omega: Array) -> NDArray[np.int64]:
         """Return how many observations of each subject [id] have a normal density, at eta = 0."""

@@ -232,13 +232,12 @@ def test_gradients_are_differences_of_the_value(studied) -> None:  # type: ignor
         np.testing.assert_allclose(terms.gradient[..., 2 + q], slope, rtol=1e-6, atol=1e-5)
 
 
-def test_gradient_to_sigma_counts_what_statements_read(studied) -> None:  # type: ignore[no-untyped-def]
+def test_gradient_to_sigma(studied) -> None:  # type: ignore[no-untyped-def]
     case, likelihood, rows = studied
-    terms = likelihood.terms(THETA, SIGMA, ETAS, "eta", omega=OMEGA)
-    through, omega = likelihood.known_gradient(THETA, SIGMA, ETAS, OMEGA)
-    total = terms.sigma_gradient + through
     assert likelihood.reads_sigma == ("SIGMA(" in case.code)
-    assert not omega.any() and through.any() == likelihood.reads_sigma
+    if likelihood.reads_sigma:
+        return  # the objectives take that part by differences of their own value: test_conditional_objective
+    total = likelihood.terms(THETA, SIGMA, ETAS, "eta", omega=OMEGA).sigma_gradient
     np.testing.assert_allclose(total, total.swapaxes(2, 3), rtol=1e-12, atol=1e-12)
     for row, column in ((0, 0), (1, 0), (1, 1)):
         move = np.zeros((2, 2))
