@@ -23,12 +23,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from elbomix.engine.kernel.caching import jit
 from elbomix.engine.kernel.compile import compile_kernel
 from elbomix.engine.kernel.kernel import Kernel
-from elbomix.engine.kernel.linear import advance_linear, decompose, system_size, work_size
+from elbomix.engine.kernel.linear.systems import advance_linear, decompose, system_size, work_size
+from elbomix.engine.kernel.linear.transfer_graph import plan_linear
+from elbomix.engine.kernel.machine.caching import jit
 from elbomix.engine.kernel.subjects import Subjects
-from elbomix.engine.kernel.transfer_graph import plan_linear
 from elbomix.parsers.read import read_data, read_model
 
 Array = NDArray[np.float64]

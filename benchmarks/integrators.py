@@ -24,9 +24,9 @@ from numba import types
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from elbomix.engine.kernel.caching import jit
-from elbomix.engine.kernel.integrate import JACOBIAN, MEMORY, SLOPES, integrate
-from elbomix.engine.kernel.workspace import workspace
+from elbomix.engine.kernel.integrators.integrate import JACOBIAN, MEMORY, SLOPES, integrate
+from elbomix.engine.kernel.integrators.workspace import workspace
+from elbomix.engine.kernel.machine.caching import jit
 
 Array = NDArray[np.float64]
 

@@ -13,10 +13,10 @@ from ..ir.expression import Amount, Column, Known, walk
 from ..ir.model import Model
 from ..ir.statement import assignments, conditions, expressions, flatten
 from .compile import CompiledModel
-from .course import Events
-from .individual import AT_DOSE, DOSE_TIME, MODEL_TIME, NEXT, PASSED, STATIC, Items
+from .events.course import Events
+from .events.individual import AT_DOSE, DOSE_TIME, MODEL_TIME, NEXT, PASSED, STATIC, Items
+from .events.motion import DURATION, LINEAR, ODE, RATE, Design
 from .layout import MODIFIERS, Layout
-from .motion import DURATION, LINEAR, ODE, RATE, Design
 from .subjects import Subjects, failure_at
 
 Floats = NDArray[np.float64]

@@ -17,12 +17,12 @@ from numba import types
 
 from ..ir.compartment import OdeDynamics
 from ..ir.model import Model
-from . import algebraic, functions
-from .bare import BARE_SIGNATURES, BARE_TEXTS, matrix_on, vector_on
-from .caching import SOURCE_HASH, cache_folder, compiled_folder, jit, write_whole
 from .layout import Layout, layout
-from .machine_code import lowered
-from .source import FUNCTIONS, individual_source, jacobian_source, observe_source, slopes_source
+from .machine.bare import BARE_SIGNATURES, BARE_TEXTS, matrix_on, vector_on
+from .machine.caching import SOURCE_HASH, cache_folder, compiled_folder, jit, write_whole
+from .machine.machine_code import lowered
+from .source import algebraic, intrinsics
+from .source.model import FUNCTIONS, individual_source, jacobian_source, observe_source, slopes_source
 from .specialise import ESTIMATION, specialise
 
 Function = Callable[..., Any]
@@ -51,7 +51,7 @@ NOTHING = {
 
 PREFACE = (
     "import math\n\nimport numpy as np\n\n"
-    f"from elbomix.engine.kernel.functions import (\n    {(',' + chr(10) + '    ').join(FUNCTIONS)},\n)\n"
+    f"from {intrinsics.__name__} import (\n    {(',' + chr(10) + '    ').join(FUNCTIONS)},\n)\n"
 )
 
 
@@ -66,7 +66,7 @@ class CompiledModel:
     slopes(t, y, dy, p, dp, f, df), jacobian(t, y, p, J)
     equilibrium(t, y, dy, p, dp) -> 0, or 1 without a solution: sets the amounts of equilibrium compartments
     observe(col, known, theta, eta, dtheta, deta, kept, dkept, psi, dpsi, a, da, out, dout) -> status
-    bare: three of them as functions of pointers (:mod:`.bare`)
+    bare: three of them as functions of pointers (:mod:`.machine.bare`)
 
     A status is 0, 1 (rejected), 2 (rejected, the run ends), 3 (a loop without end), 4 (a random number drawn
     outside simulation). Derivative arrays have the direction last and as many as they like, none included.
@@ -174,7 +174,7 @@ def _defined(name: str, text: str) -> dict[str, Any]:
     module = ModuleType(f"elbomix_generated_{name}_{digest}")
     sys.modules[module.__name__] = module
     space = module.__dict__
-    space |= {f: getattr(functions, f) for f in FUNCTIONS}
+    space |= {f: getattr(intrinsics, f) for f in FUNCTIONS}
     space |= {"math": math, "np": np, SOURCE_HASH: digest}
     if algebraic.FACTORY in text:
         system, _, last = text.rpartition("def ")
@@ -192,7 +192,7 @@ def _defined(name: str, text: str) -> dict[str, Any]:
 @cache
 def _system(text: str) -> dict[str, Any]:
     """Return the names that the functions of a system with equilibrium compartments share."""
-    space = {f: getattr(functions, f) for f in FUNCTIONS} | {"math": math, "np": np}
+    space = {f: getattr(intrinsics, f) for f in FUNCTIONS} | {"math": math, "np": np}
     space |= {algebraic.FACTORY: algebraic.equilibrium_functions, "inner": algebraic.inner}
     exec(compile(text, "<system>", "exec"), space)
     return {name: space[name] for name in space if name.endswith("_of")}

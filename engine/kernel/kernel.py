@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from ..failure import ModelFailure
 from .arguments import design_of, events_of, items_of, layout_sizes
-from .bare import BARE_INDIVIDUAL, BARE_OBSERVE, BARE_SLOPES
-from .by_reference import address_of, pieces
 from .compile import SIGNATURES, CompiledModel
-from .course import Events
-from .individual import Items
+from .events.course import Events
+from .events.individual import Items
+from .events.motion import Design
 from .layout import Layout
-from .motion import Design
+from .machine.bare import BARE_INDIVIDUAL, BARE_OBSERVE, BARE_SLOPES
+from .machine.by_reference import address_of, pieces
 from .passes import compiled_passes
 from .status import Status, describe
 from .subjects import Subjects

@@ -10,18 +10,18 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .bare import BARE_INDIVIDUAL, BARE_OBSERVE, BARE_SLOPES, run_observe
-from .borrowed import borrowed, inlined, matrix_at, vector_at
-from .by_reference import KINDS, Pointer, address_of, at_address, keep, pieces_type, pointer
-from .caching import jit
 from .compile import EQUILIBRIUM, JACOBIAN
-from .course import DOSE_TIME, PASSED, Course, Events, new_course
-from .dose_record import give_dose
-from .doses import last_given
-from .events import at_record, begin, catch_up, look, move_to
-from .individual import Individual, Items, fill_known, new_individual, order_times, run_record
-from .motion import LINEAR, Design, Solver, advance, clear_values, copy_values, velocity
-from .rest import find_rest
+from .events.course import DOSE_TIME, PASSED, Course, Events, new_course
+from .events.dose_record import give_dose
+from .events.doses import last_given
+from .events.individual import Individual, Items, fill_known, new_individual, order_times, run_record
+from .events.loop import at_record, begin, catch_up, look, move_to
+from .events.motion import LINEAR, Design, Solver, advance, clear_values, copy_values, velocity
+from .events.rest import find_rest
+from .machine.bare import BARE_INDIVIDUAL, BARE_OBSERVE, BARE_SLOPES, run_observe
+from .machine.borrowed import borrowed, inlined, matrix_at, vector_at
+from .machine.by_reference import KINDS, Pointer, address_of, at_address, keep, pieces_type, pointer
+from .machine.caching import jit
 from .status import FINE
 
 Vector = NDArray[np.float64]

@@ -40,7 +40,7 @@ from ..ir.statement import (
     transform_statements,
 )
 from .layout import asked_variables, assigned, dynamic_expressions
-from .linear_ode import as_linear
+from .linear.linear_ode import as_linear
 
 ESTIMATION = 2
 

@@ -88,7 +88,7 @@ def describe(code: int) -> Status:
     """Return what status ``code`` of the kernel means."""
     if code in _TEXTS:
         return Status(code, *_TEXTS[code])
-    from .integrate import REMEDIES
+    from .integrators.integrate import REMEDIES
 
     message, remedy = split_remedy(REMEDIES.get(code - INTEGRATION, f"The integrator stopped ({code})."))
     return Status(code, message, remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernel.caching import jit
+from ..kernel.machine.caching import jit
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]

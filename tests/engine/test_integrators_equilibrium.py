@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from support.ode_problems import PROBLEMS, Problem
 from support.ode_solutions import integrated
 
-from elbomix.engine.kernel.caching import jit
-from elbomix.engine.kernel.equilibrium import solve_equilibrium
-from elbomix.engine.kernel.integrate import FINE, JACOBIAN, NO_EQUILIBRIUM, SINGULAR, SLOPES
-from elbomix.engine.kernel.workspace import workspace
+from elbomix.engine.kernel.integrators.equilibrium import solve_equilibrium
+from elbomix.engine.kernel.integrators.integrate import FINE, JACOBIAN, NO_EQUILIBRIUM, SINGULAR, SLOPES
+from elbomix.engine.kernel.integrators.workspace import workspace
+from elbomix.engine.kernel.machine.caching import jit
 
 Array = NDArray[np.float64]
 SETTINGS = np.array([1e-10, 1e-12, 1e5, 0.0])

@@ -9,7 +9,7 @@ import pytest
 from support.ode_problems import PROBLEMS, Problem
 from support.ode_solutions import integrated
 
-from elbomix.engine.kernel.integrate import (
+from elbomix.engine.kernel.integrators.integrate import (
     BACKWARD,
     FINE,
     NOT_FINITE,

@@ -11,12 +11,12 @@ from numba import types
 from numpy.typing import NDArray
 from support.ode_problems import PROBLEMS, Problem
 
-from elbomix.engine.kernel import tableau
-from elbomix.engine.kernel.caching import jit
-from elbomix.engine.kernel.explicit import explicit_step
-from elbomix.engine.kernel.integrate import JACOBIAN, SLOPES
-from elbomix.engine.kernel.stiff import stiff_step
-from elbomix.engine.kernel.workspace import views, workspace
+from elbomix.engine.kernel.integrators import tableau
+from elbomix.engine.kernel.integrators.explicit import explicit_step
+from elbomix.engine.kernel.integrators.integrate import JACOBIAN, SLOPES
+from elbomix.engine.kernel.integrators.stiff import stiff_step
+from elbomix.engine.kernel.integrators.workspace import views, workspace
+from elbomix.engine.kernel.machine.caching import jit
 
 Array = NDArray[np.float64]
 

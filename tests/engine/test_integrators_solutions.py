@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from support.ode_problems import PROBLEMS
 from support.ode_solutions import integrated
 
-from elbomix.engine.kernel.integrate import EXPLICIT, FINE, METHOD, STEPS, STIFF
+from elbomix.engine.kernel.integrators.integrate import EXPLICIT, FINE, METHOD, STEPS, STIFF
 
 METHODS = {"automatic": 0, "explicit": EXPLICIT, "stiff": STIFF}
 # explicit steps are limited by stability there: tens of thousands and more

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from elbomix.engine.kernel import caching
+from elbomix.engine.kernel.machine import caching
 
 FUNCTION = """
-from elbomix.engine.kernel.caching import jit
+from elbomix.engine.kernel.machine.caching import jit
 
 @jit("float64(float64)")
 def answer(x):
@@ -79,9 +79,10 @@ def test_damaged_files_are_compiled_anew(tmp_path: Path) -> None:
 
 def test_the_hash_follows_every_source_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = []
-    monkeypatch.setattr(caching, "__file__", str(tmp_path / "caching.py"))
+    monkeypatch.setattr(caching, "KERNEL", tmp_path)
+    (tmp_path / "events").mkdir()
     for text in ("x = 1\n", "x = 2\n"):
-        (tmp_path / "events.py").write_text(text)
+        (tmp_path / "events" / "loop.py").write_text(text)
         caching.kernel_hash.cache_clear()
         hashes.append(caching.kernel_hash())
     (tmp_path / "another.py").write_text("")

@@ -31,9 +31,9 @@ from elbomix.engine.ir.expression import (
 )
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.statement import Assign, Draw, If, Statement
-from elbomix.engine.kernel.caching import jit
 from elbomix.engine.kernel.compile import SLOPES, compile_kernel, kernel_sources, show_kernel
-from elbomix.engine.kernel.linear_ode import as_linear
+from elbomix.engine.kernel.linear.linear_ode import as_linear
+from elbomix.engine.kernel.machine.caching import jit
 from elbomix.engine.kernel.specialise import needed_statements, specialise
 
 KA, CL, V, Q = (var(n) for n in ("KA", "CL", "V", "Q"))

@@ -26,8 +26,8 @@ from support.linear_reference import (
     reference,
 )
 
-from elbomix.engine.kernel.linear import decompose, linear_slopes, system_size
-from elbomix.engine.kernel.transfer_graph import plan_linear
+from elbomix.engine.kernel.linear.systems import decompose, linear_slopes, system_size
+from elbomix.engine.kernel.linear.transfer_graph import plan_linear
 
 ALL = {**CLOSED, **GENERAL}
 

@@ -30,8 +30,8 @@ from elbomix.engine.ir.parameter import ThetaParameter
 from elbomix.engine.ir.statement import Assign
 from elbomix.engine.kernel.compile import CompiledModel, compile_kernel
 from elbomix.engine.kernel.kernel import Kernel
+from elbomix.engine.kernel.linear.transfer_graph import plan_linear
 from elbomix.engine.kernel.subjects import Subjects
-from elbomix.engine.kernel.transfer_graph import plan_linear
 
 Form = Literal["closed", "exponential", "ode"]
 Row = dict[str, float]

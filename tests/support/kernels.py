@@ -15,9 +15,9 @@ from elbomix.engine.ir.compartment import Compartment, OdeDynamics
 from elbomix.engine.ir.expression import Column, Expression, Known
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.statement import Assign, Statement
-from elbomix.engine.kernel import functions
 from elbomix.engine.kernel.layout import Layout
-from elbomix.engine.kernel.source import FUNCTIONS
+from elbomix.engine.kernel.source import intrinsics
+from elbomix.engine.kernel.source.model import FUNCTIONS
 
 Array = NDArray[np.float64]
 THETA = np.array([0.83, 1.9, -0.4])
@@ -51,7 +51,7 @@ def ode_model(statements: Sequence[Statement], n: int, equilibrium: Sequence[int
 
 def interpreted(text: str, name: str) -> Callable[..., Any]:
     """The generated function run by Python itself."""
-    space: dict[str, Any] = {f: getattr(functions, f) for f in FUNCTIONS} | {"math": math, "np": np}
+    space: dict[str, Any] = {f: getattr(intrinsics, f) for f in FUNCTIONS} | {"math": math, "np": np}
     exec(text, space)
     function: Callable[..., Any] = space[name]
     return function

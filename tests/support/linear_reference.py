@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from elbomix.engine.kernel.linear import advance_linear, decompose, system_size, work_size
-from elbomix.engine.kernel.transfer_graph import plan_linear
+from elbomix.engine.kernel.linear.systems import advance_linear, decompose, system_size, work_size
+from elbomix.engine.kernel.linear.transfer_graph import plan_linear
 
 Array = NDArray[np.float64]
 Extended = NDArray[np.longdouble]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from elbomix.engine.kernel.integrate import JACOBIAN, SLOPES
+from elbomix.engine.kernel.integrators.integrate import JACOBIAN, SLOPES
 
 Array = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from elbomix.engine.kernel.caching import jit
-from elbomix.engine.kernel.integrate import JACOBIAN, MEMORY, SLOPES, integrate
-from elbomix.engine.kernel.workspace import workspace
+from elbomix.engine.kernel.integrators.integrate import JACOBIAN, MEMORY, SLOPES, integrate
+from elbomix.engine.kernel.integrators.workspace import workspace
+from elbomix.engine.kernel.machine.caching import jit
 
 from .ode_problems import Problem
 

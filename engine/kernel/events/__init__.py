@@ -1,0 +1,1 @@
+"""Doses, records and the event loop that takes a subject through them."""

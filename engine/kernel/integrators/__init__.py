@@ -1,0 +1,1 @@
+"""Integrators of differential equations with forward sensitivities."""

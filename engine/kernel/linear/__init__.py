@@ -1,0 +1,1 @@
+"""Linear compartment systems: closed forms, modes and the matrix exponential."""

@@ -1,0 +1,1 @@
+"""How kernel functions become machine code, and how they hand on arrays."""

@@ -1,0 +1,1 @@
+"""Source text of a model's kernel, generated from the checked IR."""
