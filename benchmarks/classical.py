@@ -1,11 +1,14 @@
-"""Seconds per fit of the classical methods over a folder of NONMEM runs, beside NONMEM's own times.
+"""Fits of the classical methods over a folder of NONMEM runs, beside NONMEM's own results and times.
 
     python benchmarks/classical.py FOLDER [--only NAME,..] [--tier core] [--limit 600] [--json results.json]
 
 FOLDER has a folder for each run with its control stream, data and ``case.json`` (keys ``name``, ``tier``,
-``control``, ``control_as_run``, ``data``, ``estimates`` with ``ofv``, ``nonmem_est_seconds``). Every run is a
-process of its own: ``elbomix fit STREAM --method as-written``. NONMEM printed its seconds on other machines,
-so they tell orders of magnitude only. Where R with nlmixr2 is installed, its FOCEI and SAEM of the
+``control``, ``control_as_run``, ``data``, ``nonmem_est_seconds``, and ``estimates``, one for each step, with
+``ofv``, ``theta``, ``omega`` and ``sigma`` as lower triangles, ``se`` of the same form, ``lst_termination``).
+Every run is a process of its own: ``elbomix fit STREAM --method as-written``. NONMEM printed its seconds on
+other machines, so they tell orders of magnitude only. Each step is held against NONMEM's: difference of the
+objectives; largest difference of an estimate, in NONMEM's standard errors; largest relative difference of the
+standard errors; both ends of the search. Where R with nlmixr2 is installed, its FOCEI and SAEM of the
 theophylline example are timed too.
 """
 
@@ -23,6 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+NO_NUMBER = 1e9  # NONMEM prints 1e10 where there is no standard error
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "theophylline"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 NLMIXR2 = """
@@ -69,22 +73,69 @@ def measure(folder: Path, case: dict[str, Any], limit: float) -> dict[str, Any]:
         wall = time.perf_counter() - begun
         result = Path(scratch) / "fit.json"
         content = json.loads(result.read_text()) if result.exists() else None
-    reference = [e.get("ofv") for e in case.get("estimates", [])]
     row: dict[str, Any] = {
         "name": case["name"],
         "exit_code": code,
         "wall_seconds": wall,
         "nonmem_seconds": case.get("nonmem_est_seconds"),
-        "nonmem_ofv": reference,
         "steps": [],
         "message": "" if content is not None else said.splitlines()[0] if said else "",
     }
     if content is not None:
-        row["steps"] = [
-            {"method": s["method"], "ofv": s["ofv"], "status": s["status"], "seconds": s["seconds"]}
-            for s in content["steps"]
-        ]
+        references = case.get("estimates", [])
+        if len(references) != len(content["steps"]):  # a simulation has none, say: nothing to pair
+            references = [{}] * len(content["steps"])
+        row["steps"] = [beside(s, r) for s, r in zip(content["steps"], references, strict=True)]
     return row
+
+
+def beside(step: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
+    """Return what there is to say of one step of ``fit.json`` beside NONMEM's (an entry of ``estimates``)."""
+    free = [p for p in step["parameters"] if not p["fixed"]]
+    values, errors = by_name(reference), by_name(reference.get("se", {}))
+    known = [p for p in free if p["name"] in errors and errors[p["name"]] > 0.0]
+    shifts = {p["name"]: abs(p["value"] - values[p["name"]]) / errors[p["name"]] for p in known}
+    spread = {
+        p["name"]: abs(p["se"] / errors[p["name"]] - 1.0)
+        for p in known
+        if p["se"] is not None and p["se"] > 0.0
+    }
+    theirs = reference.get("ofv")
+    covariance = step["covariance"] or {}
+    return {
+        "method": step["method"],
+        "ofv": step["ofv"],
+        "ofv_se": step["ofv_se"],
+        "nonmem_ofv": theirs,
+        "ofv_difference": None if theirs is None or step["ofv"] is None else step["ofv"] - theirs,
+        "estimate_difference": largest(shifts),
+        "se_difference": largest(spread),
+        "status": step["status"],
+        "message": step["message"],
+        "covariance_failure": covariance.get("failure", ""),
+        "nonmem_status": reference.get("lst_termination", "").lstrip("0").split(" NO. OF")[0],
+        "seconds": step["seconds"],
+        "parameters": [
+            {**{k: p[k] for k in ("name", "value", "se")}, "nonmem": values.get(p["name"]),
+             "nonmem_se": errors.get(p["name"])}
+            for p in free
+        ],
+    }  # fmt: skip
+
+
+def by_name(reference: dict[str, Any]) -> dict[str, float]:
+    """Return thetas and lower triangles of an entry of ``estimates`` by NONMEM's names of them."""
+    found = {f"THETA{i}": v for i, v in enumerate(reference.get("theta", []), 1)}
+    for matrix in ("omega", "sigma"):
+        for i, row in enumerate(reference.get(matrix, []), 1):
+            found |= {f"{matrix.upper()}({i},{j})": v for j, v in enumerate(row, 1)}
+    return {name: float(v) for name, v in found.items() if v is not None and abs(v) < NO_NUMBER}
+
+
+def largest(found: dict[str, float]) -> tuple[float, str] | None:
+    """Return the largest value and its name; None of nothing."""
+    name = max(found, key=found.__getitem__, default="")
+    return (found[name], name) if name else None
 
 
 def others() -> list[dict[str, Any]]:
@@ -102,15 +153,22 @@ def others() -> list[dict[str, Any]]:
     ]
 
 
-def show(row: dict[str, Any]) -> str:
-    """Return one line on a run."""
-    own = " + ".join(
-        f"{step['method']} {step['seconds'].get('estimation', step['seconds']['total']):.2f}"
-        for step in row["steps"]
-    )
+def show(row: dict[str, Any]) -> list[str]:
+    """Return one line on a run and one on each of its steps."""
     theirs = " + ".join(f"{s:.2f}" for s in row["nonmem_seconds"] or [])
-    name, wall = row["name"], row["wall_seconds"]
-    return f"{name:34s} {wall:8.1f} s whole   estimation {own or row['message']:40s} NONMEM {theirs or '-'}"
+    head = f"{row['name']:34s} {row['wall_seconds']:8.1f} s whole   NONMEM {theirs or '-'}"
+    lines = [f"{head}   {row['message']}".rstrip()]
+    for step in row["steps"]:
+        seconds = step["seconds"].get("estimation", step["seconds"]["total"])
+        change = "-" if step["ofv_difference"] is None else f"{step['ofv_difference']:+.4f}"
+        line = f"    {step['method']:9s} {seconds:8.2f} s   OFV {change:>10s}"
+        for key, unit, factor in (("estimate_difference", "SE", 1.0), ("se_difference", "%", 100.0)):
+            value, name = step[key] or (None, "")
+            line += f"   {'-':>17s}" if value is None else f"   {factor * value:7.3f} {unit:2s} {name:11s}"
+        lines.append(
+            f"{line}   {step['status']} / {step['nonmem_status']}   {step['covariance_failure']}".rstrip()
+        )
+    return lines
 
 
 def main() -> None:
@@ -129,7 +187,7 @@ def main() -> None:
         if case.get("tier", "core") not in chosen.tier.split(",") or (only and case["name"] not in only):
             continue
         rows.append(measure(path.parent, case, chosen.limit))
-        print(show(rows[-1]), flush=True)
+        print("\n".join(show(rows[-1])), flush=True)
     results = {
         "python": platform.python_version(),
         "processor": platform.machine(),

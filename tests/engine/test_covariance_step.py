@@ -1,4 +1,4 @@
-"""R, S and the sandwich: in closed form where everything is linear, and NONMEM's standard errors."""
+"""R, S and the sandwich: in closed form where everything is linear; what is said where there is none."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from support import linear_mixed as lmm
-from support.nonmem_runs import load
 from support.streams import read
 
 from elbomix.engine.covariance_step import (
@@ -19,21 +17,13 @@ from elbomix.engine.covariance_step import (
     combine,
     covariance_step,
 )
-from elbomix.engine.estimate import Estimate, initial
+from elbomix.engine.estimate import initial
 from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
 from elbomix.engine.natural_parameters import NaturalParameters
 from elbomix.engine.objective.population import Population
 
 Floats = NDArray[np.float64]
 EVALUATED = ConditionalSettings(max_evaluations=0)
-
-
-def square(rows: list[list[float]] | list[float]) -> Floats:
-    flat = np.array([v for row in rows for v in (row if isinstance(row, list) else [row])], dtype=float)
-    n = int((np.sqrt(8 * len(flat) + 1) - 1) / 2)
-    full = np.zeros((n, n))
-    full[np.tril_indices(n)] = flat
-    return full + np.tril(full, -1).T
 
 
 def test_closed_forms(tmp_path: Path) -> None:
@@ -120,36 +110,3 @@ def test_a_failed_search_has_none_unless_asked(tmp_path: Path) -> None:
     step = estimate_conditional(population, "focei", initial(model), ConditionalSettings(max_evaluations=10))
     assert covariance_step(population, step)[0] is None
     assert covariance_step(population, step, CovarianceSettings(unconditional=True))[0] is not None
-
-
-# at NONMEM's final estimates; matrix as the stream asks
-@pytest.mark.parametrize(
-    ("folder", "name", "method", "matrix"),
-    [
-        ("nonmem", "pheno-fo", "fo", "sandwich"),
-        ("nonmem", "theo-fo-control5", "fo", "sandwich"),
-        ("nonmem", "pheno-real-foce", "focei", "sandwich"),
-        ("nonmem", "bauer-504-foce", "focei", "r"),
-        ("nonmem", "warfarin-advan2", "focei", "sandwich"),
-        pytest.param("nonmem", "acop-run102", "focei", "sandwich", marks=pytest.mark.slow),
-        pytest.param("nonmem", "acop-run105-cov", "focei", "sandwich", marks=pytest.mark.slow),
-        pytest.param("nonmem", "bauer-pmixture-foce", "focei", "r", marks=pytest.mark.slow),
-        pytest.param("nonmem", "bolus2cpt-ode", "focei", "sandwich", marks=pytest.mark.slow),
-        pytest.param("nonmem", "expo-106-covmodel", "focei", "sandwich", marks=pytest.mark.slow),
-    ],
-)
-def test_nonmems_standard_errors(folder: str, name: str, method: str, matrix: str) -> None:
-    case = load(folder, name)
-    model = case.model()
-    population = Population(model, case.data(model))
-    given = case.case["estimates"][-1]
-    at = Estimate(case.theta, square(given["omega"]), square(given["sigma"]))
-    step = estimate_conditional(population, method, at, EVALUATED)  # type: ignore[arg-type]
-    found, _ = covariance_step(population, step, CovarianceSettings(matrix))  # type: ignore[arg-type]
-    assert found is not None
-    natural = NaturalParameters(model)
-    se = given["se"]
-    lower = [square(se[k])[np.tril_indices(len(square(se[k])))] for k in ("sigma", "omega")]
-    theirs = np.concatenate([np.array(se["theta"], dtype=float), *lower])[natural.index]
-    # NONMEM takes second differences of its objective
-    np.testing.assert_allclose(found.se[natural.index], theirs, rtol=0.02)

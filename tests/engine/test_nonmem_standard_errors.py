@@ -1,0 +1,224 @@
+"""Standard errors at NONMEM's estimates: the printed ones, and why some of those differ by more than 2 %.
+
+NONMEM takes second differences of an objective that carries noise: of the predictions' integration, and of
+conditional modes that are searched to a few digits. Where its standard errors and ours are more than 2 %
+apart the tests show whose they are: ours do not depend on the length of the differences, on the tolerance of
+the integrator, or on whether the same model is written in closed form or as differential equations.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.nonmem_runs import Run, load
+
+from elbomix.engine import covariance_step as made
+from elbomix.engine.estimate import Estimate
+from elbomix.engine.fit import Uncertainty
+from elbomix.engine.ir.model import Model
+from elbomix.engine.ir.task import Method
+from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
+from elbomix.engine.natural_parameters import NaturalParameters
+from elbomix.engine.objective.conditional import objective_of
+from elbomix.engine.objective.population import Population
+from elbomix.parsers.read import read_data, read_model
+
+Floats = NDArray[np.float64]
+EVALUATED = ConditionalSettings(max_evaluations=0)
+RUNS = "nlmixr2data/nonmem-runs"
+
+
+def square(rows: list[list[float]] | list[float]) -> Floats:
+    flat = np.array([v for row in rows for v in (row if isinstance(row, list) else [row])], dtype=float)
+    n = int((np.sqrt(8 * len(flat) + 1) - 1) / 2)
+    full = np.zeros((n, n))
+    full[np.tril_indices(n)] = flat
+    return full + np.tril(full, -1).T
+
+
+def final(case: Run) -> Estimate:
+    given = case.case["estimates"][-1]
+    return Estimate(case.theta, square(given["omega"]), square(given["sigma"]))
+
+
+def printed_errors(case: Run, natural: NaturalParameters) -> Floats:
+    se = case.case["estimates"][-1]["se"]
+    lower = [square(se[k])[np.tril_indices(len(square(se[k])))] for k in ("sigma", "omega")]
+    return np.concatenate([np.array(se["theta"], dtype=float), *lower])[natural.index]
+
+
+def printed_covariance(case: Run, natural: NaturalParameters) -> Floats:
+    """Return the last block of the .cov file over the estimated parameters."""
+    (path,) = case.folder.glob("*.cov")
+    rows = [line.split() for line in path.read_text(encoding="latin-1").splitlines()]
+    head = max(i for i, row in enumerate(rows) if row and row[0] == "NAME")
+    labels = rows[head][1:]
+    matrix = np.array([[float(v) for v in row[1:]] for row in rows[head + 1 : head + 1 + len(labels)]])
+    at = [labels.index(name) for name in natural.names]
+    return matrix[np.ix_(at, at)]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The covariance step at NONMEM's estimates, over the estimated parameters."""
+
+    natural: NaturalParameters
+    uncertainty: Uncertainty
+    scores: Floats  # [id, estimated]
+
+    @property
+    def se(self) -> Floats:
+        return self.uncertainty.se[self.natural.index]
+
+    @property
+    def r(self) -> Floats:
+        assert self.uncertainty.information is not None
+        return self.uncertainty.information[np.ix_(self.natural.index, self.natural.index)]
+
+    @property
+    def s(self) -> Floats:
+        return self.scores.T @ self.scores
+
+
+def at_final(
+    case: Run,
+    model: Model,
+    method: Method = "focei",
+    matrix: str = "sandwich",
+    estimate: Estimate | None = None,
+) -> Found:
+    population = Population(model, read_data(model, case.folder / case.case["data"]))
+    step = estimate_conditional(population, method, final(case) if estimate is None else estimate, EVALUATED)
+    objective = objective_of(population, step.method)
+    modes = step.individuals.ebe[None].repeat(len(population.likelihoods), 0)
+    natural = NaturalParameters(model)
+    scores = 0.5 * natural.gradient(objective.gradient(objective.value(step.estimate, modes)))
+    settings = made.CovarianceSettings(matrix)  # type: ignore[arg-type]
+    uncertainty, _ = made.covariance_step(population, step, settings)
+    assert uncertainty is not None
+    return Found(natural, uncertainty, scores)
+
+
+# at NONMEM's final estimates; matrix as the stream asks
+@pytest.mark.parametrize(
+    ("folder", "name", "method", "matrix", "rtol"),
+    [
+        ("nonmem", "pheno-fo", "fo", "sandwich", 1e-3),
+        ("nonmem", "theo-fo-control5", "fo", "sandwich", 2e-3),
+        ("nonmem", "pheno-real-foce", "focei", "sandwich", 5e-3),
+        ("nonmem", "bauer-504-foce", "focei", "r", 5e-3),
+        ("nonmem", "warfarin-advan2", "focei", "sandwich", 5e-3),
+        (RUNS, "runN032", "focei", "sandwich", 1e-3),
+        pytest.param("nonmem", "acop-run102", "focei", "sandwich", 5e-3, marks=pytest.mark.slow),
+        pytest.param("nonmem", "acop-run105-cov", "focei", "sandwich", 5e-3, marks=pytest.mark.slow),
+        pytest.param("nonmem", "bauer-pmixture-foce", "focei", "r", 0.02, marks=pytest.mark.slow),
+        pytest.param("nonmem", "bolus2cpt-ode", "focei", "sandwich", 0.02, marks=pytest.mark.slow),
+        pytest.param("nonmem", "expo-106-covmodel", "focei", "sandwich", 0.02, marks=pytest.mark.slow),
+        *(
+            pytest.param(RUNS, f"runN{n}", "focei", "sandwich", 5e-3, marks=pytest.mark.slow)
+            for n in "001 002 004 012 013 015 023 024 026 033 035 060 061 063".split()
+        ),
+    ],
+)
+def test_printed_standard_errors(folder: str, name: str, method: Method, matrix: str, rtol: float) -> None:
+    """NONMEM differentiates its objective twice by differences: 0.5 % in closed form, 2 % beyond that."""
+    case = load(folder, name)
+    found = at_final(case, case.model(), method, matrix)
+    np.testing.assert_allclose(found.se, printed_errors(case, found.natural), rtol=rtol)
+
+
+@pytest.mark.parametrize(("closed", "ode"), [("runN032", "runODE032")])
+def test_closed_form_and_differential_equations(closed: str, ode: str) -> None:
+    """One model in two forms, at the same estimates: ours agree to the integrator's TOL=6.
+
+    NONMEM's disagree by 1.98 % (its closed form, which test_printed_standard_errors holds to ours, was run at
+    estimates 0.03 standard errors away).
+    """
+    equations, solved = load(RUNS, ode), load(RUNS, closed)
+    estimate = final(equations)
+    by_equations = at_final(equations, equations.model(), estimate=estimate)
+    in_closed_form = at_final(solved, solved.model(), estimate=estimate)
+    np.testing.assert_allclose(by_equations.se, in_closed_form.se, rtol=1e-3)
+    theirs = printed_errors(equations, by_equations.natural)
+    np.testing.assert_allclose(by_equations.se, theirs, rtol=0.02)
+
+
+# estimates that NONMEM's TOL=6 or 7 spoil; largest difference of its standard errors from ours
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "apart"), [("runODE021", 0.04), ("runODE030", 0.07), ("runODE041", 0.1), ("runODE054", 0.04)]
+)
+def test_differences_and_tolerance_do_not_matter(
+    name: str, apart: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours are right to 0.3 % where NONMEM's are up to 9 % away: other steps, and TOL=11, give the same.
+
+    The differences that NONMEM's R (the one its covariance has with our S, which it prints) has from ours are
+    of a few elements, as noise is: all others agree to 1 % of the geometric mean of their diagonal elements.
+    """
+    case = load(RUNS, name)
+    found = at_final(case, case.model())
+    text, count = re.subn(r"TOL=\d+", "TOL=11", case.stream.read_text(encoding="latin-1"))
+    assert count == 1
+    tight = tmp_path / case.stream.name
+    tight.write_text(text, encoding="latin-1")
+    tighter = at_final(case, read_model(tight))
+    monkeypatch.setattr(made, "STRIDE", 0.05)
+    longer = at_final(case, read_model(tight))
+    np.testing.assert_allclose(found.se, tighter.se, rtol=3e-3)
+    np.testing.assert_allclose(longer.se, tighter.se, rtol=1e-3)
+    np.testing.assert_allclose(tighter.se, printed_errors(case, found.natural), rtol=apart)
+    off = scaled(
+        implied_information(tighter.s, printed_covariance(case, found.natural)) - tighter.r, tighter.r
+    )
+    assert np.median(np.abs(off)) < 1e-3
+    assert np.mean(np.abs(off) > 0.01) < 0.15
+
+
+def test_second_differences_that_need_new_predictions() -> None:
+    """NONMEM's standard errors of the thetas are up to 8.6 % away: its R is noisy there, and only there.
+
+    Elements of R with an omega need no new predictions. In those the R of NONMEM's covariance agrees with
+    ours to 1e-4; those of two thetas are up to 6 % off, in no order. Our gradient is zero there.
+    """
+    case = load("nonmem", "xpose-mx19-run001")
+    found = at_final(case, case.model())
+    off = scaled(implied_information(found.s, printed_covariance(case, found.natural)) - found.r, found.r)
+    thetas = np.array([name.startswith("THETA") for name in found.natural.names])
+    both = np.outer(thetas, thetas)
+    assert np.abs(off[~both]).max() < 2e-4
+    assert 0.02 < np.abs(off[both]).max() < 0.06
+    assert np.abs(np.linalg.solve(found.r, found.scores.sum(0)) / found.se).max() < 2e-3
+
+
+def test_all_subjects_but_one_of_two_modes() -> None:
+    """Laplace with data below the limit of quantification: S without subject 10 is NONMEM's.
+
+    The posterior of subject 10 has two modes 5e-6 apart in height, and next to no curvature at one of them.
+    What NONMEM's S (the inverse of its covariance) has beyond the other 99 is of rank one: that subject's.
+    """
+    case = load("nonmem", "bauer-ad3tr4-blq-laplace")
+    found = at_final(case, case.model(), "laplacei", "s")
+    theirs = np.asarray(np.linalg.inv(printed_covariance(case, found.natural)), dtype=np.float64)
+    others = np.delete(found.scores, 9, axis=0)
+    values = np.linalg.eigvalsh(scaled(theirs - others.T @ others, theirs))
+    np.testing.assert_allclose(values[:-1], 0.0, atol=5e-3)
+    assert values[-1] > 1.0
+
+
+def implied_information(s: Floats, covariance: Floats) -> Floats:
+    """Return the symmetric R with R^-1 S R^-1 = covariance."""
+    values, vectors = np.linalg.eigh(s)
+    root, inverse = ((vectors * np.sqrt(values) ** p) @ vectors.T for p in (1, -1))
+    inner, axes = np.linalg.eigh(root @ covariance @ root)
+    return np.asarray(np.linalg.inv(inverse @ (axes * np.sqrt(inner)) @ axes.T @ inverse))
+
+
+def scaled(difference: Floats, matrix: Floats) -> Floats:
+    sd = np.sqrt(np.diag(matrix))
+    return np.asarray(difference / np.outer(sd, sd))
