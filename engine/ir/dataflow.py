@@ -46,7 +46,13 @@ class Dataflow:
 
     def reached(self, cut: int | None = None) -> Uses:
         """Return everything the sinks depend on, without going through definition ``cut``."""
-        found = self.sinks
+        return self._origins(self.sinks, cut)
+
+    def origins(self, definition: int) -> Uses:
+        """Return everything that ``definition`` depends on."""
+        return self._origins(self.definitions[definition].uses)
+
+    def _origins(self, found: Uses, cut: int | None = None) -> Uses:
         waiting = list(found.definitions)
         seen = set(waiting)
         while waiting:

@@ -1,7 +1,8 @@
 """Linear forms in transformed thetas and etas: the arithmetic behind mu-referencing.
 
 A :class:`Form` stands for link^-1(offset + sum_j coefficient_j * atom_j), where an atom is theta, log theta,
-logit theta or eta, and offset and coefficients are expressions of data columns and numbers. The operations
+logit theta, eta or a variable of other etas, and offset and coefficients are expressions of data columns and
+numbers. The operations
 return None where the result is no such form; so interpreting a model's statements over forms instead
 of numbers tells which variables are, and what their forms are.
 """
@@ -16,14 +17,15 @@ from typing import Literal
 from .derivative import ONE, ZERO, add, divide, multiply, negate
 from .expression import Call, Expression, Negative, Number
 
-Kind = Literal["theta", "log theta", "logit theta", "eta"]
+# "other": a variable that depends on etas and data alone, in whatever way
+Kind = Literal["theta", "log theta", "logit theta", "eta", "other"]
 # "odds": 1 + exp(.), which only occurs on the way to an inverse logit
 FormLink = Literal["identity", "log", "logit", "odds"]
 
 
 @dataclass(frozen=True)
 class Atom:
-    """A transformed fixed effect or a random effect, by its number (from 1)."""
+    """A transformed fixed effect or a random effect, by its number (from 1), or a definition, by its position."""
 
     kind: Kind
     index: int

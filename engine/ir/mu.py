@@ -4,12 +4,13 @@ An eta is mu-referenced where the model depends on it through phi = mu + eta alo
 
     parameter = link^-1(phi),   mu = offset + sum_j design_j * g_j(theta_j),
 
-and no estimated theta of mu has another part in the model. The statements are interpreted over linear forms
+and no estimated theta of mu has another part in the model. Other etas may be added to phi (those of occasions,
+say): they are no part of mu. The statements are interpreted over linear forms
 (:mod:`.linear_form`) instead of numbers, so intermediate variables, products, powers, logs and MU_n coding
 need no special treatment, and :mod:`.dataflow` tells whether eta and thetas go anywhere else.
 
-Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), two etas in one
-parameter, factors that are not linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link),
+Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), two etas that enter
+one parameter alike, factors that are not linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link),
 conditions on thetas, etas or thetas shared by two parameters (a FIXed theta may be shared), and etas of
 the observation model. A conditional on data makes designs with comparisons, whose values are 1 and 0.
 """
@@ -37,7 +38,7 @@ from .expression import (
     Variable,
     walk,
 )
-from .linear_form import Form, Maybe
+from .linear_form import Atom, Form, Maybe
 from .model import Model
 from .span import Span
 from .statement import Assign, If, Statement, assignments
@@ -62,8 +63,9 @@ class MuTerm:
 class MuReference:
     """What is known of a mu-referenced eta.
 
-    ``parameter`` is the variable that phi makes; ``offset`` (None: 0) depends on data only. Offset and
-    designs are values per record: where they change within a subject, phi does too.
+    ``parameter`` is the variable that phi makes, with what ``alone`` False says is added: other etas, such
+    as those of occasions. ``offset`` (None: 0) depends on data only. Offset and designs are values per
+    record: where they change within a subject, phi does too.
     """
 
     eta: int  # from 1
@@ -71,6 +73,7 @@ class MuReference:
     link: Link
     terms: tuple[MuTerm, ...]
     offset: Expression | None
+    alone: bool = True
     span: Span | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -103,37 +106,56 @@ def _reference(model: Model, flow: Dataflow, forms: list[Maybe], eta: int) -> Mu
         form = forms[current]
         if form is None or not _is_phi(form, eta):
             break
-        if best is None or _is_better(flow, best, (current, form)):
+        if _is_all(model, flow, current, form, eta) and (
+            best is None or _is_better(flow, best, (current, form))
+        ):
             best = (current, form)
         users = flow.users(current)
         current = users[0] if len(users) == 1 and current not in flow.sinks.definitions else None
     if best is None or _is_bare(best[1]):
         return None
     place, form = best
-    thetas = [atom.index for atom, _ in form.parts if atom.kind != "eta"]
-    estimated = {t for t in thetas if not model.thetas[t - 1].fixed}
-    elsewhere = flow.reached(cut=place)
-    if len(set(thetas)) < len(thetas) or estimated & elsewhere.thetas or eta in elsewhere.etas:
-        return None
     definition = flow.definitions[place]
     assert form.link != "odds"
     return MuReference(
         eta,
         definition.target,
         form.link,
-        tuple(MuTerm(atom.index, TRANSFORMS[atom.kind], c) for atom, c in form.parts if atom.kind != "eta"),
+        tuple(MuTerm(a.index, TRANSFORMS[a.kind], c) for a, c in form.parts if a.kind in TRANSFORMS),
         None if form.offset == ZERO else form.offset,
+        not _others(form, eta),
         span=flow.statements[definition.position].span,
     )
 
 
+def _is_all(model: Model, flow: Dataflow, place: int, form: Form, eta: int) -> bool:
+    """Return whether the eta and thetas of ``form`` go into the model through definition ``place`` alone."""
+    thetas = [atom.index for atom, _ in form.parts if atom.kind in TRANSFORMS]
+    estimated = {t for t in thetas if not model.thetas[t - 1].fixed}
+    elsewhere = flow.reached(cut=place)
+    # another eta that is added as this one is and has no other part is as much the deviation from mu
+    alike = {
+        atom.index for atom, coefficient in _others(form, eta) if atom.kind == "eta" and coefficient == ONE
+    }
+    return (
+        len(set(thetas)) == len(thetas)
+        and not estimated & elsewhere.thetas
+        and eta not in elsewhere.etas
+        and alike <= elsewhere.etas
+    )
+
+
+def _others(form: Form, eta: int) -> list[tuple[Atom, Expression]]:
+    """Return what is added to mu and the eta."""
+    return [part for part in form.parts if part[0].kind not in TRANSFORMS and part[0] != Atom("eta", eta)]
+
+
 def _is_phi(form: Form, eta: int) -> bool:
-    etas = [(atom.index, coefficient) for atom, coefficient in form.parts if atom.kind == "eta"]
-    return form.link != "odds" and etas == [(eta, ONE)]
+    return form.link != "odds" and (Atom("eta", eta), ONE) in form.parts
 
 
 def _is_bare(form: Form) -> bool:
-    return form.link == "identity" and len(form.parts) == 1 and form.offset == ZERO
+    return form.link == "identity" and form.offset == ZERO and not _n_thetas(form)
 
 
 def _is_better(flow: Dataflow, old: tuple[int, Form], new: tuple[int, Form]) -> bool:
@@ -142,8 +164,12 @@ def _is_better(flow: Dataflow, old: tuple[int, Form], new: tuple[int, Form]) -> 
         _is_bare(old[1])
         or (old[1].link == "identity" and new[1].link != "identity")
         or flow.definitions[old[0]].target == flow.definitions[new[0]].target
-        or len(new[1].parts) > len(old[1].parts)
+        or _n_thetas(new[1]) > _n_thetas(old[1])
     )
+
+
+def _n_thetas(form: Form) -> int:
+    return sum(atom.kind in TRANSFORMS for atom, _ in form.parts)
 
 
 def _interpret(model: Model, flow: Dataflow) -> list[Maybe]:
@@ -157,8 +183,10 @@ def _interpret(model: Model, flow: Dataflow) -> list[Maybe]:
     forms: list[Maybe] = []
     for position, statement in enumerate(flow.statements):
         _run((statement,), known, domain)
-        made = [d for d in flow.definitions if d.position == position]
-        forms += [known.get(definition.target) for definition in made]
+        for definition in (d for d in flow.definitions if d.position == position):
+            if known.get(definition.target) is None and not flow.origins(len(forms)).thetas:
+                known[definition.target] = lf.single("other", len(forms))
+            forms.append(known.get(definition.target))
     return forms
 
 

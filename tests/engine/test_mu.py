@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import logit
 from support.statements import run
 
 from elbomix.engine.ir.dataflow import individual_statements
@@ -70,14 +71,20 @@ def typical(reference: MuReference, theta: Array = THETA) -> Array:
 
 
 def assert_mu_is_what_the_code_computes(model: Model) -> None:
-    """parameter = link^-1(mu + eta) at random thetas and etas."""
+    """parameter = link^-1(mu + eta) at random thetas and etas; what else is added depends on neither."""
     rng = np.random.default_rng(3)
-    theta, eta = rng.uniform(0.1, 0.9, 6), rng.normal(size=(model.n_etas, N))
-    values = run(individual_statements(model), COLUMNS, theta, eta)
+    eta = rng.normal(size=(model.n_etas, N))
     for reference in mu_references(model):
-        phi = typical(reference, theta) + eta[reference.eta - 1]
-        expected = {"identity": phi, "log": np.exp(phi), "logit": 1 / (1 + np.exp(-phi))}[reference.link]
-        np.testing.assert_allclose(values[reference.parameter], expected, rtol=1e-12)
+        links: dict[str, Callable[[Array], Array]] = {"identity": np.array, "log": np.log, "logit": logit}
+        rest = []
+        for _ in range(3):
+            theta = rng.uniform(0.1, 0.9, 6)
+            eta[reference.eta - 1] = rng.normal(size=N)
+            phi = typical(reference, theta) + eta[reference.eta - 1]
+            values = run(individual_statements(model), COLUMNS, theta, eta)
+            rest.append(links[reference.link](values[reference.parameter]) - phi)
+        np.testing.assert_allclose(rest, np.tile(rest[0], (3, 1)), atol=1e-12)
+        assert bool((np.abs(rest[0]) < 1e-12).all()) == reference.alone
         assert reference.columns <= COLUMNS.keys()
 
 
@@ -123,6 +130,21 @@ REFERENCED: list[tuple[str, Wanted]] = [
      {1: ("CL", "log", {1: "log", 2: "log"})}),
     ("IF (SEX.EQ.1) THEN; CL=THETA(1)*EXP(ETA(1)); ELSE; CL=THETA(2)*EXP(ETA(1)); ENDIF; V=1",
      {1: ("CL", "log", {1: "log", 2: "log"})}),
+    # other etas beside phi
+    ("IOV=0; IF (TIME.LT.4) IOV=ETA(2); IF (TIME.GE.4) IOV=ETA(3); CL=THETA(1)*EXP(ETA(1)+IOV); V=1",
+     {1: ("CL", "log", {1: "log"})}),
+    ("O1=0; IF (TIME.LT.4) O1=1; MU_1=LOG(THETA(1))+THETA(2)*LOG(WT/70); "
+     "CL=EXP(MU_1+ETA(1)+O1*ETA(2)+(1-O1)*ETA(3)); V=1", {1: ("CL", "log", {1: "log", 2: "identity"})}),
+    ("IOV=ETA(2); IF (TIME.GE.4) IOV=ETA(3); CL=THETA(1)*EXP(ETA(1))*EXP(IOV); V=1",
+     {1: ("CL", "log", {1: "log"})}),
+    ("IOV=ETA(2); IF (TIME.GE.4) IOV=ETA(3); PH=THETA(1)+ETA(1)+IOV; CL=1/(1+EXP(-PH)); V=1",
+     {1: ("CL", "logit", {1: "identity"})}),
+    ("IF (TIME.LT.4) THEN; CL=THETA(1)*EXP(ETA(1)+ETA(2)); ELSE; CL=THETA(1)*EXP(ETA(1)+ETA(3)); ENDIF; V=1",
+     {1: ("CL", "log", {1: "log"})}),
+    ("X=ABS(ETA(2))**1.5; CL=THETA(1)*EXP(ETA(1)+X); V=1", {1: ("CL", "log", {1: "log"})}),
+    ("X=ABS(ETA(2))+ETA(3)**2; CL=THETA(1)*EXP(ETA(1)+WT*X); V=THETA(2)*EXP(ETA(3))",
+     {1: ("CL", "log", {1: "log"})}),
+    ("CL=THETA(1)*EXP(ETA(1)+ETA(2)); V=THETA(2)*EXP(ETA(2))", {1: ("CL", "log", {1: "log"})}),
 ]  # fmt: skip
 
 
@@ -152,10 +174,25 @@ def test_referenced(code: str, wanted: Wanted) -> None:
         "CL=THETA(1)**ETA(1); V=1",
         "CL=WT**THETA(1)+EXP(ETA(1)); V=1",
         "X=ETA(1); CL=THETA(1)*(1+X); V=1",
+        "X=ETA(1)+ETA(2); CL=THETA(1)*(1+X); V=1",
+        "X=ABS(ETA(1)); CL=THETA(1)*EXP(X); V=1",
+        "X=ETA(1)**2; Z=ETA(1); CL=THETA(1)*EXP(Z+X); V=1",
+        "E=ETA(1); X=ABS(E); CL=THETA(1)*EXP(E+X); V=1",
+        "X=ABS(ETA(2)+THETA(1)); CL=THETA(1)*EXP(ETA(1)+X); V=1",  # theta beside phi
     ],
 )
 def test_not_referenced(code: str) -> None:
     assert found(read(code)) == {}
+
+
+def test_an_occasion_without_an_eta_of_its_own_keeps_the_one_before() -> None:
+    # without IOV=0 NONMEM keeps the value of the record before: a function of other etas, whatever it is
+    code = "IF (TIME.LT.2) IOV=ETA(2); IF (TIME.GE.4) IOV=ETA(3); CL=THETA(1)*EXP(ETA(1)+IOV); V=1"
+    references = mu_references(read(code))
+    assert [(r.eta, r.alone, [t.theta for t in r.terms]) for r in references] == [(1, False, [1])]
+    np.testing.assert_allclose(typical(references[0]), np.log(THETA[0]))
+    kept = "IF (TIME.LT.2) TVCL=THETA(1); CL=TVCL*EXP(ETA(1)); V=1"
+    assert found(read(kept)) == {}
 
 
 def test_a_theta_that_starts_negative_has_no_logarithm() -> None:
