@@ -4,14 +4,15 @@ An eta is mu-referenced where the model depends on it through phi = mu + eta alo
 
     parameter = link^-1(phi),   mu = offset + sum_j design_j * g_j(theta_j),
 
-and no estimated theta of mu has another part in the model. The statements are interpreted over linear forms
-(:mod:`.linear_form`) instead of numbers, so intermediate variables, products, powers, logs and MU_n coding
-need no special treatment, and :mod:`.dataflow` tells whether eta and thetas go anywhere else.
+and no estimated theta of mu has another part in the model. Further etas may be added to phi (those of
+occasions, say): mu belongs to that of the lowest number, theirs is 0. The statements are interpreted over
+linear forms (:mod:`.linear_form`) instead of numbers, so intermediate variables, products, powers, logs and
+MU_n coding need no special treatment, and :mod:`.dataflow` tells whether eta and thetas go anywhere else.
 
-Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), two etas in one
-parameter, factors that are not linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link),
-conditions on thetas, etas or thetas shared by two parameters (a FIXed theta may be shared), and etas of
-the observation model. A conditional on data makes designs with comparisons, whose values are 1 and 0.
+Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), factors that are not
+linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link), conditions on thetas, etas or thetas
+shared by two parameters (a FIXed theta may be shared), and etas of the observation model. A conditional on
+data makes designs with comparisons, whose values are 1 and 0.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .expression import (
     Call,
     Column,
     Compare,
+    Conditional,
     Eta,
     Expression,
     Logical,
@@ -128,12 +130,14 @@ def _reference(model: Model, flow: Dataflow, forms: list[Maybe], eta: int) -> Mu
 
 
 def _is_phi(form: Form, eta: int) -> bool:
-    etas = [(atom.index, coefficient) for atom, coefficient in form.parts if atom.kind == "eta"]
-    return form.link != "odds" and etas == [(eta, ONE)]
+    """Return whether ``form`` is mu + eta, with further etas perhaps, of which another has mu = 0."""
+    whole = [atom.index for atom, factor in form.parts if atom.kind == "eta" and factor == ONE]
+    return form.link != "odds" and eta == min(whole, default=0)
 
 
 def _is_bare(form: Form) -> bool:
-    return form.link == "identity" and len(form.parts) == 1 and form.offset == ZERO
+    thetas = any(atom.kind != "eta" for atom, _ in form.parts)
+    return form.link == "identity" and not thetas and form.offset == ZERO
 
 
 def _is_better(flow: Dataflow, old: tuple[int, Form], new: tuple[int, Form]) -> bool:
@@ -241,6 +245,12 @@ def _form(node: Expression, known: dict[str, Maybe], domain: lf.Domain) -> Maybe
                     return lf.over(a, b, domain)
                 case "**":
                     return lf.power(a, b, domain)
+        case Conditional(condition, then, otherwise):
+            holds = _condition(condition, known, domain)
+            if holds is None:
+                return None
+            first, second = _form(then, known, domain), _form(otherwise, known, domain)
+            return lf.choose([(holds, first), (subtract(ONE, holds), second)], domain)
         case Call(function, arguments):
             inner = [_form(argument, known, domain) for argument in arguments]
             if any(a is None for a in inner):

@@ -73,6 +73,8 @@ def assert_mu_is_what_the_code_computes(model: Model) -> None:
     """parameter = link^-1(mu + eta) at random thetas and etas."""
     rng = np.random.default_rng(3)
     theta, eta = rng.uniform(0.1, 0.9, 6), rng.normal(size=(model.n_etas, N))
+    known = {reference.eta for reference in mu_references(model)}
+    eta[[k for k in range(model.n_etas) if k + 1 not in known]] = 0.0  # may be added to phi
     values = run(individual_statements(model), COLUMNS, theta, eta)
     for reference in mu_references(model):
         phi = typical(reference, theta) + eta[reference.eta - 1]
@@ -123,6 +125,13 @@ REFERENCED: list[tuple[str, Wanted]] = [
      {1: ("CL", "log", {1: "log", 2: "log"})}),
     ("IF (SEX.EQ.1) THEN; CL=THETA(1)*EXP(ETA(1)); ELSE; CL=THETA(2)*EXP(ETA(1)); ENDIF; V=1",
      {1: ("CL", "log", {1: "log", 2: "log"})}),
+    # further etas are added to phi: that of the lowest number carries mu
+    ("CL=THETA(1)*EXP(ETA(1)+ETA(2)); V=1", {1: ("CL", "log", {1: "log"})}),
+    ("IOV=ETA(2); IF (SEX.EQ.1) IOV=ETA(3); CL=EXP(LOG(THETA(1))+ETA(1)+IOV); V=1",
+     {1: ("CL", "log", {1: "log"})}),
+    ("IOV=SEX*ETA(1)+(1-SEX)*ETA(3); CL=THETA(1)*EXP(ETA(2)+IOV); V=1", {2: ("CL", "log", {1: "log"})}),
+    ("CL=THETA(1)*EXP(ETA(1)+ETA(3)); V=THETA(2)*EXP(ETA(2)+ETA(3))",
+     {1: ("CL", "log", {1: "log"}), 2: ("V", "log", {2: "log"})}),
 ]  # fmt: skip
 
 
@@ -138,9 +147,10 @@ def test_referenced(code: str, wanted: Wanted) -> None:
     [
         "CL=THETA(1)*(1+ETA(1)); V=1",
         "CL=THETA(1)*(1+THETA(2)*(WT-70))*EXP(ETA(1)); V=1",
-        "CL=THETA(1)*EXP(ETA(1)+ETA(2)); V=1",
         "CL=THETA(1)*EXP(ETA(1)*THETA(2)); V=1",
         "CL=THETA(1)*EXP(-ETA(1)); V=1",
+        "CL=THETA(1)*(1+ETA(1)+ETA(2)); V=1",
+        "X=ETA(1)+ETA(2); CL=THETA(1)*(1+X); V=1",
         "CL=THETA(1)*EXP(ETA(1)); V=THETA(1)",  # theta elsewhere
         "CL=THETA(1)*EXP(ETA(1)); V=THETA(2)*EXP(ETA(1))",  # eta elsewhere
         "CL=THETA(1)*(WT/70)**THETA(3)*EXP(ETA(1)); V=THETA(2)*(WT/70)**THETA(3)*EXP(ETA(2))",  # shared theta
