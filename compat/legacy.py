@@ -15,7 +15,7 @@ from ..engine.ir.model import Model, Notice
 from ..engine.ir.span import Span
 from ..engine.ir.task import EstimationTask, Method
 from ..parsers.problem import Problem, ProblemError
-from .legacy_settings import Words, covariance_settings, step_settings
+from .legacy_settings import Words, covariance_settings, nesting_settings, step_settings
 from .legacy_words import (
     NEEDLESS,
     NEEDLESS_COVARIANCE,
@@ -146,6 +146,7 @@ def _step(
     }
     if final not in etas:
         words.problems.append(Problem(f"FNLETA={final} is not available", words.span, "FNLETA=0, 1 or 3"))
+    nesting = nesting_settings(words) if model.levels else None
     problems += words.problems
     return PlannedStep(
         number,
@@ -158,6 +159,7 @@ def _step(
         influential_etas=words.is_on("ETASTYPE"),
         print_interval=words.whole("PRINT", 1 if words.task is None else 9999) or 9999,
         seed=seed,
+        nesting=nesting,
     )
 
 

@@ -12,6 +12,7 @@ from ..parsers.problem import Problem
 if TYPE_CHECKING:
     from ..engine.covariance_step import CovarianceSettings
     from ..engine.methods.trend import TrendTest
+    from ..engine.objective.nesting import NestingSettings
     from ..engine.sampling_importance_resampling import ResamplingSettings
     from ..engine.steps import Settings
 
@@ -164,6 +165,27 @@ def _saem_settings(words: Words, evaluate_only: bool, seed: int, information: bo
         information=information,
         not_mu=_not_mu(words),
         seed=seed,
+    )
+
+
+def nesting_settings(words: Words) -> NestingSettings:
+    """Return how random effects that groups of subjects share are made and weighed.
+
+    Without LEVCENTER as releases before 7.5 do, which do not know the word: centred, the highest level one
+    degree of freedom less for every method.
+    """
+    from ..engine.objective.nesting import NestingSettings
+
+    known = {"LEVCENTER": (0, 1), "LEVWT": (0, 1), "LEVOBJTYPE": (0, 1)}
+    for name, values in known.items():
+        if words.whole(name, 0) not in values:
+            words.problems.append(Problem(f"{name}={words.options[name]}: 0 or 1 is needed", words.span))
+    newer = "LEVCENTER" in words and words.method != "its"
+    return NestingSettings(
+        centred=words.whole("LEVCENTER", 1) == 1,
+        top_loss=0 if newer else 1,
+        by_subjects=words.whole("LEVWT", 0) == 1,
+        averaged=words.whole("LEVOBJTYPE", 0) == 0,
     )
 
 

@@ -17,8 +17,8 @@ from .fit import Uncertainty
 from .ir.model import Model
 from .methods.step import Step
 from .natural_parameters import NaturalParameters
-from .objective.conditional import objective_of
 from .objective.evaluation import Evaluation, Objective
+from .objective.of_method import objective_of
 from .objective.penalised import penalised
 from .objective.population import Population
 from .parameterisation import Parameterisation

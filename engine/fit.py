@@ -126,7 +126,8 @@ class Shrinkage:
 
     ``eta_*`` from the EBEs, ``ebv_*`` from the conditional variances, ``eps_*`` from IWRES (one per eps).
     ``etabar``, ``etabar_se``, ``etabar_p``: mean of the EBEs, its standard error, the p-value of zero.
-    ``count``: of how many subjects each of these means is (None: of all with observations);
+    ``count``: of how many subjects each of these means is (None: of all with observations), ``effective``:
+    less the degrees of freedom that random effects which groups of subjects share have taken;
     ``relative_information`` in per cent (None: not computed).
     """
 
@@ -140,6 +141,7 @@ class Shrinkage:
     etabar_se: Array
     etabar_p: Array
     count: NDArray[np.int64] | None = None
+    effective: NDArray[np.int64] | None = None
     relative_information: Array | None = None
 
 

@@ -13,6 +13,7 @@ from .ir.task import Method
 _WITHOUT = "leave the record out, or fit a model without it"
 _KINDS = {"likelihood": "a likelihood", "minus_two_ll": "minus two log-likelihoods"}
 _LINEARISING: tuple[Method, ...] = ("fo", "foi", "foce", "focei")
+_NESTED: tuple[Method, ...] = ("foce", "focei", "laplace", "laplacei", "its")
 _CLASSICAL = "use a classical method (--method focei, laplacei, saem...), or fit a model without it"
 
 
@@ -21,12 +22,13 @@ def refuse(model: Model, method: Method = "vae") -> None:
 
     Nothing of a model is ever left out in silence: what this engine does not have stops the run here.
     """
-    for level in model.levels:
+    if model.levels and method not in _NESTED:
         raise ModelFailure(
-            f"random effects nested above the subject (by {level.column}) cannot be fitted",
-            level.span,
-            f"let {level.column} be the ID, and the subjects within it occasions with random effects of "
-            "their own (SAME blocks)",
+            f"{method.upper()} is not available with random effects that groups of subjects share (by "
+            f"{model.levels[0].column})",
+            model.levels[0].span,
+            f"use {', '.join(_NESTED)}; or let {model.levels[0].column} be the ID, the subjects within "
+            "it occasions with random effects of their own (SAME blocks)",
         )
     if model.prior is not None and model.prior.transformed:
         raise ModelFailure(

@@ -24,6 +24,7 @@ def shrinkage(
     covariance: Array,
     iwres: Array,
     included: NDArray[np.bool_] | None = None,
+    loss: NDArray[np.int64] | None = None,
 ) -> Shrinkage:
     """Return shrinkage in per cent, on the SD and on the variance scale.
 
@@ -38,6 +39,8 @@ def shrinkage(
         NaN elsewhere (:meth:`.diagnostics.Residuals.by_eps`).
     included
         [id, eta], which random effects count (default: all).
+    loss
+        int[eta], degrees of freedom that are lost to means of groups of subjects (default: none).
     """
     kept = np.ones(eta.shape, dtype=bool) if included is None else included
     count = kept.sum(0)
@@ -49,23 +52,26 @@ def shrinkage(
     squares = (np.where(kept, eta - mean, 0.0) ** 2).sum(0)
     # NONMEM's conventions: n in the standard error of etas, n - 1 in their shrinkage (from release 7.5.1
     # on n), no mean taken off IWRES
-    share = np.where(estimated, squares / np.maximum(n - 1, 1) / scale, 0.0)
+    lost = np.zeros_like(count) if loss is None else loss
+    left = np.maximum(n - np.maximum(lost, 1), 1)
+    share = np.where(estimated, squares / left / scale, 0.0)
     se = np.sqrt(squares / n / n)
     z = np.abs(mean) / np.where(se > 0, se, 1.0)
     conditional = np.where(kept, np.einsum("ikk->ik", covariance), 0.0).sum(0) / n
-    lost = np.where(estimated, np.minimum(conditional / scale, 1.0), np.where(count > 0, 0.0, 1.0))
+    unknown = np.where(estimated, np.minimum(conditional / scale, 1.0), np.where(count > 0, 0.0, 1.0))
     eps = _mean_squares(iwres)
     return Shrinkage(
         eta_sd=_shown(1 - np.sqrt(share)),
         eta_var=_shown(1 - share),
-        ebv_sd=_shown(1 - np.sqrt(1 - lost)),
-        ebv_var=_shown(lost),
+        ebv_sd=_shown(1 - np.sqrt(1 - unknown)),
+        ebv_var=_shown(unknown),
         eps_sd=_shown(1 - np.sqrt(eps)),
         eps_var=_shown(1 - eps),
         etabar=mean,
         etabar_se=se,
         etabar_p=np.asarray(erfc(z / np.sqrt(2.0))),
         count=count,
+        effective=count - lost,
         relative_information=_relative_information(covariance, kept, estimate.omega),
     )
 

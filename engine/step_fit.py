@@ -16,7 +16,7 @@ from .methods.its import TwoStageSettings
 from .methods.step import Step
 from .mu_model import MuModel
 from .objective.bicc import penalty
-from .objective.conditional import objective_of
+from .objective.of_method import objective_of
 from .objective.penalised import penalised
 from .objective.population import Population
 from .record_table import record_table
@@ -39,11 +39,14 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
     warnings = list(step.warnings)
     uncertainty, failure = None, ""
     if plan.covariance is not None and step.status.code != "failed":
+        given = population.given_shared_effects()
         objective = None
         if isinstance(plan.settings, TwoStageSettings):
-            objective = objective_of(population, plan.settings.objective)
-        settings = replace(plan.covariance, matrix="s") if plan.method in BY_SCORES else plan.covariance
-        uncertainty, said = covariance_step(population, step, settings, objective)
+            objective = objective_of(given, plan.settings.objective)
+        settings = plan.covariance
+        if plan.method in BY_SCORES:  # subjects that share effects have no scores of their own
+            settings = replace(settings, matrix="s" if given.nesting is None else "r")
+        uncertainty, said = covariance_step(given, step, settings, objective)
         if uncertainty is None:
             failure = said
         elif said:
@@ -94,7 +97,7 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
         selection=None,
         seconds=watch.total(),
         seed=plan.seed,
-        settings=dict(step.settings) or asdict(plan.settings),
+        settings=_settings(plan, step),
         warnings=tuple(warnings),
         number=plan.number,
         n_normal=n_normal,
@@ -109,6 +112,11 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
     )
 
 
+def _settings(plan: PlannedStep, step: Step) -> dict[str, object]:
+    settings = dict(step.settings) or asdict(plan.settings)
+    return settings if plan.nesting is None else settings | {"nesting": asdict(plan.nesting)}
+
+
 def _resampled(
     population: Population,
     plan: PlannedStep,
@@ -116,7 +124,7 @@ def _resampled(
     uncertainty: Uncertainty,
     settings: ResamplingSettings,
 ) -> Resampling:
-    objective = penalised(population, objective_of(population, plan.method))
+    objective = penalised(population, objective_of(population.given_shared_effects(), plan.method))
     modes = step.individuals.ebe[None].repeat(len(population.likelihoods), 0)
     evaluation = objective.value(step.estimate, modes)
     return resample_parameters(population.model, objective, evaluation, uncertainty, settings)
@@ -143,7 +151,11 @@ def _shrinkage(population: Population, plan: PlannedStep, step: Step, residuals:
     included = np.repeat((population.n_observations > 0)[:, None], eta.shape[1], 1)
     if plan.influential_etas and len(population.likelihoods) == 1:
         included = influential(population.likelihood, step.estimate, eta)
-    return shrinkage(step.estimate, eta, individuals.cond_cov, residuals.by_eps(), included)
+    loss = None
+    if population.nesting is not None:
+        included &= population.nesting.counted
+        loss = population.nesting.loss
+    return shrinkage(step.estimate, eta, individuals.cond_cov, residuals.by_eps(), included, loss)
 
 
 def _subpopulations(population: Population, plan: PlannedStep, step: Step) -> Subpopulations | None:

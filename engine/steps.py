@@ -10,7 +10,7 @@ import numpy as np
 
 from .covariance_step import CovarianceSettings
 from .estimate import Array, Estimate, initial
-from .failure import NumericalFailure
+from .failure import ModelFailure, NumericalFailure
 from .fit import Fit, Individuals, Iteration
 from .ir.dataset import DataSet
 from .ir.effects import Effect
@@ -21,6 +21,7 @@ from .methods.importance_sampling import ImportanceSettings, estimate_importance
 from .methods.its import TwoStageSettings, estimate_its
 from .methods.saem import SaemSettings, estimate_saem
 from .methods.step import Step
+from .objective.nesting import NestingSettings
 from .objective.population import Population
 from .refusal import refuse
 from .step_fit import assemble
@@ -43,7 +44,8 @@ class PlannedStep:
     (residuals belong to the conditional means then, as in the legacy engine), the means, or the modes
     everywhere. ``influential_etas``: shrinkage leaves out random effects that a subject's data do not
     depend on. ``print_interval``: every how many iterations output files show a row. ``seed`` of all random
-    numbers.
+    numbers. ``nesting`` says how random effects that groups of subjects share are made (None:
+    there are none, or in the default way).
     """
 
     number: int
@@ -56,6 +58,7 @@ class PlannedStep:
     influential_etas: bool = False
     print_interval: int = 1
     seed: int = 0
+    nesting: NestingSettings | None = None
 
 
 StepObserver = Callable[[PlannedStep, Iteration], None]
@@ -100,6 +103,7 @@ def run_steps(
     check_tables(model)
     for step in steps:
         refuse(model, step.method)
+        _refuse_scores(model, step)
     estimate = start or initial(model)
     population: Population | None = None
     fits: list[Fit] = []
@@ -127,6 +131,8 @@ def run_steps(
                 population = Population(model, data, threads, start_etas)
             watch.lap("compile")
             own = population if step.with_prior else population.without_prior()
+            if step.nesting is not None:
+                own = own.with_nesting(step.nesting)
             before = fits[-1].individuals if fits else None
             try:
                 fit = _classical(own, step, estimate, before, watch, notify)
@@ -140,6 +146,21 @@ def run_steps(
         if fit.selection is None:
             estimate = fit.estimate
     return tuple(fits)
+
+
+def _refuse_scores(model: Model, step: PlannedStep) -> None:
+    """Refuse errors by the scores of subjects that share random effects: they are not independent."""
+    if (
+        model.levels
+        and step.method != "its"
+        and step.covariance is not None
+        and step.covariance.matrix != "r"
+    ):
+        raise ModelFailure(
+            "with random effects that groups of subjects share the covariance step needs MATRIX=R",
+            None if model.covariance is None else model.covariance.span,
+            "write $COVARIANCE MATRIX=R",
+        )
 
 
 def _notifier(step: PlannedStep, observer: StepObserver | None) -> Callable[[Iteration], None] | None:

@@ -50,13 +50,19 @@ def _classical_options(fit: Fit) -> list[str]:
 
     method = fit.method
     interaction = method in ("foi", "focei", "laplacei", "agq", *EXPECTATION_METHODS)
-    return [
+    lines = [
         f" ESTIMATION STEP OMITTED:                 {answer(fit.status.code == 'evaluated')}",
         " ANALYSIS TYPE:                           POPULATION",
         f" CONDITIONAL ESTIMATES USED:              {answer(method not in ('fo', 'foi'))}",
         f" EPS-ETA INTERACTION:                     {answer(interaction)}",
         f" LAPLACIAN OBJ. FUNC.:                    {answer(method in ('laplace', 'laplacei'))}",
     ]
+    if fit.model.levels:
+        lines.append(" NESTED LEVEL MAPS:")
+    for level in fit.model.levels:
+        pairs = ",".join(f"{outer}[{inner}]" for outer, inner in level.pairs)
+        lines.append(f"  {level.column}=({pairs})")
+    return lines
 
 
 def monitoring_lines(fit: Fit) -> list[str]:

@@ -130,7 +130,8 @@ def _constants(fit: Fit) -> list[str]:
     lines += _with_constant("N*LOG(2PI)", fit.ofv, fit.constant)
     if fit.method in GRADIENT_METHODS | EXPECTATION_METHODS:
         active = np.diag(fit.estimate.omega) > 0
-        etas = sum(int(count[active].sum()) for _, count in shrinkages(fit))
+        effective = [count if part.effective is None else part.effective for part, count in shrinkages(fit)]
+        etas = sum(int(count[active].sum()) for count in effective)
         lines += ["  ", f" TOTAL EFFECTIVE ETAS (NIND*NETA):{etas:30d}"]
         if fit.method == "saem":
             lines += _with_constant("NIND*NETA*LOG(2PI)", fit.ofv, etas * math.log(2 * math.pi))

@@ -4,15 +4,16 @@ An eta is mu-referenced where the model depends on it through phi = mu + eta alo
 
     parameter = link^-1(phi),   mu = offset + sum_j design_j * g_j(theta_j),
 
-and no estimated theta of mu has another part in the model. Other etas may be added to phi (those of occasions,
-say): they are no part of mu. The statements are interpreted over linear forms
-(:mod:`.linear_form`) instead of numbers, so intermediate variables, products, powers, logs and MU_n coding
-need no special treatment, and :mod:`.dataflow` tells whether eta and thetas go anywhere else.
+and no estimated theta of mu has another part in the model. Other etas may be added to phi (those of
+occasions, say): they are no part of mu; of two that enter one parameter alike, and nothing else, the lower
+number carries mu. The statements are interpreted over linear forms (:mod:`.linear_form`) instead of numbers,
+so intermediate variables, products, powers, logs and MU_n coding need no special treatment, and
+:mod:`.dataflow` tells whether eta and thetas go anywhere else.
 
-Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), two etas that enter
-one parameter alike, factors that are not linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link),
-conditions on thetas, etas or thetas shared by two parameters (a FIXed theta may be shared), and etas of
-the observation model. A conditional on data makes designs with comparisons, whose values are 1 and 0.
+Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), factors that are not
+linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link), conditions on thetas, etas or thetas
+shared by two parameters (a FIXed theta may be shared), and etas of the observation model. A conditional on
+data makes designs with comparisons, whose values are 1 and 0.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .expression import (
     Call,
     Column,
     Compare,
+    Conditional,
     Eta,
     Expression,
     Logical,
@@ -133,7 +135,7 @@ def _is_all(model: Model, flow: Dataflow, place: int, form: Form, eta: int) -> b
     thetas = [atom.index for atom, _ in form.parts if atom.kind in TRANSFORMS]
     estimated = {t for t in thetas if not model.thetas[t - 1].fixed}
     elsewhere = flow.reached(cut=place)
-    # another eta that is added as this one is and has no other part is as much the deviation from mu
+    # another eta that is added as this one is and has no other part could carry mu as well
     alike = {
         atom.index for atom, coefficient in _others(form, eta) if atom.kind == "eta" and coefficient == ONE
     }
@@ -141,7 +143,7 @@ def _is_all(model: Model, flow: Dataflow, place: int, form: Form, eta: int) -> b
         len(set(thetas)) == len(thetas)
         and not estimated & elsewhere.thetas
         and eta not in elsewhere.etas
-        and alike <= elsewhere.etas
+        and eta < min(alike - elsewhere.etas, default=model.n_etas + 1)
     )
 
 
@@ -269,6 +271,12 @@ def _form(node: Expression, known: dict[str, Maybe], domain: lf.Domain) -> Maybe
                     return lf.over(a, b, domain)
                 case "**":
                     return lf.power(a, b, domain)
+        case Conditional(condition, then, otherwise):
+            holds = _condition(condition, known, domain)
+            if holds is None:
+                return None
+            first, second = _form(then, known, domain), _form(otherwise, known, domain)
+            return lf.choose([(holds, first), (subtract(ONE, holds), second)], domain)
         case Call(function, arguments):
             inner = [_form(argument, known, domain) for argument in arguments]
             if any(a is None for a in inner):

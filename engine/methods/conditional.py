@@ -20,8 +20,8 @@ from ..fit import Individuals, Iteration, Observer, Status
 from ..inner.mode import find_modes
 from ..ir.task import Method
 from ..mu_model import MuModel
-from ..objective.conditional import objective_of
-from ..objective.evaluation import Evaluation, Objective
+from ..objective.evaluation import Evaluation, Objective, posterior_covariance
+from ..objective.of_method import objective_of
 from ..objective.penalised import penalised
 from ..objective.population import Population
 from ..parameterisation import Parameterisation
@@ -186,7 +186,7 @@ def is_degenerate(evaluation: Evaluation) -> NDArray[np.bool_]:
     Where a mode is about to vanish, log|H| of the Laplace approximation falls without limit: a search must
     not be drawn there. Expected informations (FOCE) never get there, exact second derivatives do.
     """
-    active = np.flatnonzero(np.diag(evaluation.estimate.omega) > 0)
+    active = np.flatnonzero(evaluation.precision.diagonal(axis1=-2, axis2=-1).any((0, 1)))
     if not len(active):
         return np.zeros(len(evaluation.by_subject), dtype=bool)
     root = np.linalg.cholesky(evaluation.estimate.omega[np.ix_(active, active)])
@@ -268,15 +268,11 @@ def _individuals(
             modes = find_modes(likelihood, evaluation.estimate, interaction=method == "foi")
             own = evaluation.best == m
             eta[own], precision[own] = modes.eta[own], modes.information[own]
-    covariance = np.zeros_like(precision)
-    active = np.ix_(chosen, population.active, population.active)
-    if len(population.active) and precision[active].any():
-        covariance[active] = np.linalg.inv(precision[active])
     mu = MuModel.of(population.model, population.data)
     typical = np.full((n, n_eta), np.nan)
     known = list(mu.references)
     typical[:, known] = mu(evaluation.estimate.theta)[:, known]
-    return Individuals(eta, eta, covariance, typical, evaluation.by_subject)
+    return Individuals(eta, eta, posterior_covariance(precision), typical, evaluation.by_subject)
 
 
 def _described(

@@ -17,8 +17,8 @@ import numpy as np
 from ..estimate import Array, Estimate
 from ..fit import Individuals, Iteration, Observer, Status
 from ..kernel.kernel import Directions
-from ..objective.conditional import ConditionalObjective
-from ..objective.evaluation import Evaluation
+from ..objective.evaluation import Evaluation, Objective, posterior_covariance
+from ..objective.of_method import conditional_objective
 from ..objective.population import Population
 from .em_statistics import Scores, Statistics, lower_triangle
 from .em_step import EMStep, StepGain
@@ -61,7 +61,7 @@ def estimate_its(
     began = time.perf_counter()
     interaction = settings.objective in ("focei", "laplacei")
     em = EMStep(population, start, interaction=interaction, not_mu=settings.not_mu)
-    objective = ConditionalObjective(population, settings.objective, settings.mode_starts, settings.seed)
+    objective = conditional_objective(population, settings.objective, settings.mode_starts, settings.seed)
     history: list[Iteration] = []
     rows: list[Array] = []
     estimate, gain = start, StepGain(em)
@@ -101,20 +101,19 @@ def estimate_its(
     )
 
 
-def mode_statistics(em: EMStep, objective: ConditionalObjective, found: Evaluation) -> Statistics:
+def mode_statistics(em: EMStep, objective: Objective, found: Evaluation) -> Statistics:
     """Return the statistics of the M-step with modes for means, and scores of ``objective``."""
     population, estimate = em.population, found.estimate
     mu, places = em.mu(estimate.theta), em.others.places
     total: Statistics | None = None
-    # the sample covariance of the modes, as NONMEM takes it: its divisor is one less than the subjects
-    excess = 1.0 / (population.n_subjects - 1) if population.n_subjects > 1 else 0.0
+    excess = _excess(population)
     for component, likelihood in enumerate(population.likelihoods):
         eta, share = found.modes[component], found.weights[:, component]
-        covariance = _inverse(found.precision[component], population)
+        covariance = posterior_covariance(found.precision[component])
         scores = Scores(em.others, estimate, likelihood)
         scores.add(eta[None], share[None])
         z = mu + eta
-        square = z[:, :, None] * z[:, None, :] + excess * eta[:, :, None] * eta[:, None, :]
+        square = z[:, :, None] * z[:, None, :] + excess[:, :, None] * eta[:, :, None] * eta[:, None, :]
         second = share[:, None, None] * (square + covariance)
         one = em.completed(scores, estimate, eta[None], share[None], component)
         cross = _cross_information(em, estimate, component, eta)
@@ -146,11 +145,15 @@ def _cross_information(em: EMStep, estimate: Estimate, component: int, eta: Arra
     return cross
 
 
-def _inverse(precision: Array, population: Population) -> Array:
-    active = population.active
-    covariance = np.zeros_like(precision)
-    covariance[:, active[:, None], active] = np.linalg.inv(precision[:, active[:, None], active])
-    return covariance
+def _excess(population: Population) -> Array:
+    """Return what squares of modes [id, eta] count more than once to make a sample covariance.
+
+    As NONMEM takes it: its divisor is one less than the subjects, or than the groups that share the effect.
+    """
+    n = population.n_subjects
+    if population.nesting is not None:
+        return n * population.nesting.divisor - 1.0
+    return np.full((n, population.model.n_etas), 1.0 / (n - 1) if n > 1 else 0.0)
 
 
 def _tested(population: Population, settings: TwoStageSettings, rows: list[Array]) -> Convergence:
@@ -185,7 +188,7 @@ def _size(population: Population, window: Array) -> Array:
 def _individuals(population: Population, em: EMStep, found: Evaluation) -> Individuals:
     """Return modes; means and covariances as the method takes them, over the subpopulations."""
     eta, share = found.modes, found.weights.T
-    covariance = np.stack([_inverse(one, population) for one in found.precision])
+    covariance = posterior_covariance(found.precision)
     mean = np.einsum("ci,cik->ik", share, eta)
     second = np.einsum("ci,cikl->ikl", share, covariance + eta[..., :, None] * eta[..., None, :])
     mu = em.mu(found.estimate.theta).copy()

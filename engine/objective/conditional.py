@@ -25,12 +25,10 @@ from ..inner.mode import (
 from ..ir.task import Method
 from .conditional_gradient import component_gradient
 from .displacement import displacement_of
-from .evaluation import Evaluation, Objective, joined, joined_gradient
-from .first_order import FirstOrderObjective
+from .evaluation import Evaluation, joined, joined_gradient
 from .observations import ObservationLikelihood
 from .points import Points
 from .population import Population
-from .quadrature import QuadratureObjective
 
 METHODS = ("foce", "focei", "laplace", "laplacei")
 
@@ -75,11 +73,12 @@ class ConditionalObjective:
             np.stack([modes.converged for _, modes in found]),
         )
 
-    def gradient(self, evaluation: Evaluation) -> Gradient:
+    def gradient(self, evaluation: Evaluation, also: Array | None = None) -> Gradient:
         """Return the exact derivatives of each subject's contribution (Almquist et al. 2015).
 
         An id axis stands before all others. Entries of fixed parameters are zero; elements of omega outside
-        its blocks carry no meaning.
+        its blocks carry no meaning. ``also`` [id, eta] are derivatives to the modes of something that depends
+        on the parameters through the modes alone and is added to the contributions.
         """
         parts = []
         for m, likelihood in enumerate(self.population.likelihoods):
@@ -89,15 +88,20 @@ class ConditionalObjective:
 
             parts.append(
                 component_gradient(
-                    Points(likelihood, evaluation.estimate, self.interaction),
+                    self.points(likelihood, evaluation.estimate),
                     evaluation.modes[m],
                     evaluation.precision[m],
                     self.second_order,
                     self.displacement,
                     contributions,
+                    also,
                 )
             )
         return joined_gradient(self.population, evaluation, parts)
+
+    def points(self, likelihood: ObservationLikelihood, estimate: Estimate) -> Points:
+        """Return the likelihood at ``estimate`` as a function of the random effects searched for."""
+        return Points(likelihood, estimate, self.interaction)
 
     def _component(
         self, likelihood: ObservationLikelihood, estimate: Estimate, start: Array | None
@@ -111,7 +115,7 @@ class ConditionalObjective:
                 np.zeros((n, n_eta)), np.full(n, np.inf), np.zeros((n, n_eta, n_eta)), np.zeros(n, dtype=bool)
             )
             return nothing.value, nothing
-        points = Points(likelihood, estimate, self.interaction)
+        points = self.points(likelihood, estimate)
         modes = find_modes(likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points)
         if not len(active):
             return modes.value, modes
@@ -121,23 +125,3 @@ class ConditionalObjective:
             own = own + prior[0]
             modes.information[:, active[:, None], active] = own
         return modes.value + prior[1] + log_determinant(own), modes
-
-
-def objective_of(population: Population, method: Method, draws: int = 0, seed: int = 0) -> Objective:
-    """Return the deterministic objective of ``method``.
-
-    Raises
-    ------
-    ModelFailure
-        For a method that has none.
-    """
-    if method in METHODS:
-        return ConditionalObjective(population, method, draws, seed)
-    if method in ("fo", "foi"):
-        return FirstOrderObjective(population, method)
-    if method == "agq":
-        return QuadratureObjective(population, None, draws, seed)
-    raise ModelFailure(
-        f"{method} has no deterministic objective",
-        hint="fo, foi, foce, focei, laplace, laplacei and agq have",
-    )

@@ -28,6 +28,7 @@ def component_gradient(
     second_order: bool,
     displacement: Displacement,
     contributions: Callable[[Estimate], Array],
+    also: Array | None = None,
 ) -> Gradient:
     """Return the derivatives of each subject's contribution at its mode, an id axis before all others.
 
@@ -39,6 +40,8 @@ def component_gradient(
         Whether H has the exact second derivative (Laplace) or the expected information (FOCE).
     contributions
         The contributions [id] at another estimate: for elements of sigma and omega that the statements read.
+    also
+        [id, eta], derivatives to the modes of something else that is added to the contributions.
     """
     estimate, likelihood = points.estimate, points.likelihood
     n, n_eta, n_eps = likelihood.n_subjects, likelihood.n_etas, likelihood.n_eps
@@ -61,6 +64,8 @@ def component_gradient(
             by_theta, by_sigma = information_slopes(points, eta, inverse, active, scales, displacement)
             by_eta, curvature = eta_slopes(points, eta, inverse, active, displacement)
             curvature = curvature + prior[0]
+        if also is not None:
+            by_eta = by_eta + also[:, active]
         pull = np.asarray(np.linalg.solve(curvature, by_eta[..., None])[..., 0], dtype=float)
         moved_theta, moved_sigma = slopes_along(points, eta, pull, metric, active, displacement)
         theta[:, points.free_thetas] += by_theta - 0.5 * moved_theta

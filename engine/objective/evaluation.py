@@ -53,6 +53,17 @@ class Evaluation:
         return np.asarray(self.modes[self.best, np.arange(len(self.by_subject))])
 
 
+def posterior_covariance(precision: Array) -> Array:
+    """Return the inverses of ``precision`` [.., eta, eta] over the etas that have one; zero elsewhere."""
+    covariance = np.zeros_like(precision)
+    diagonal = np.einsum("...kk->...k", precision)
+    known = np.flatnonzero(diagonal.reshape(-1, diagonal.shape[-1]).any(0))
+    if len(known):
+        own = (..., known[:, None], known)
+        covariance[own] = np.linalg.inv(precision[own])
+    return covariance
+
+
 @runtime_checkable
 class Objective(Protocol):
     """What the deterministic methods minimise."""

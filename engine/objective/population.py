@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from ..ir.dataset import DataSet
 from ..ir.model import Model
 from ..ir.parameter import matrix
 from .mixture import MixtureProbabilities
+from .nesting import Nesting, NestingSettings
 from .observations import ObservationLikelihood
 from .prior import PriorPenalty
 
@@ -35,6 +37,8 @@ class Population:
         (:meth:`without_prior`) leaves it out.
     start_etas
         [id, eta], where searches for conditional modes and Markov chains may begin; None: at 0.
+    nesting
+        Random effects that groups of subjects share, None where there are none.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Population:
         self.model, self.data, self.threads = model, data, threads
         self.start_etas = start_etas
         self.mixture = None if model.mixture is None else MixtureProbabilities(model, data)
+        self.nesting = Nesting(model, data) if model.levels else None
         self.prior = None if model.prior is None else PriorPenalty(model)
         components = [None] if model.mixture is None else list(range(1, model.mixture.n + 1))
         self.likelihoods = tuple(ObservationLikelihood(model, data, threads, c) for c in components)
@@ -70,6 +75,21 @@ class Population:
         other = copy.copy(self)
         other.prior = None
         return other
+
+    def with_nesting(self, settings: NestingSettings) -> Population:
+        """Return the same population, its shared random effects made and weighed as ``settings`` say."""
+        other = copy.copy(self)
+        other.nesting = None if self.nesting is None else Nesting(self.model, self.data, settings)
+        return other
+
+    def given_shared_effects(self) -> Population:
+        """Return the population whose objective is that given the effects that groups of subjects share.
+
+        It alone says how certain the estimates are, as NONMEM has it too: the other counts groups as one.
+        """
+        if self.nesting is None:
+            return self
+        return self.with_nesting(replace(self.nesting.settings, averaged=False))
 
     def probabilities(self, theta: Array) -> tuple[Array, Array]:
         """Return prior probabilities of the subpopulations [id, component] and [.., theta] derivatives.

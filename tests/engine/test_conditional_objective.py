@@ -13,9 +13,9 @@ from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.failure import ModelFailure
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.task import Method
-from elbomix.engine.objective.conditional import objective_of
 from elbomix.engine.objective.evaluation import Objective
 from elbomix.engine.objective.first_order import FirstOrderObjective
+from elbomix.engine.objective.of_method import objective_of
 from elbomix.engine.objective.population import Population
 from elbomix.engine.objective.quadrature import QuadratureObjective
 from elbomix.engine.objective.slopes import free_elements

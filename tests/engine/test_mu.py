@@ -145,6 +145,13 @@ REFERENCED: list[tuple[str, Wanted]] = [
     ("X=ABS(ETA(2))+ETA(3)**2; CL=THETA(1)*EXP(ETA(1)+WT*X); V=THETA(2)*EXP(ETA(3))",
      {1: ("CL", "log", {1: "log"})}),
     ("CL=THETA(1)*EXP(ETA(1)+ETA(2)); V=THETA(2)*EXP(ETA(2))", {1: ("CL", "log", {1: "log"})}),
+    # further etas are added to phi: that of the lowest number carries mu
+    ("CL=THETA(1)*EXP(ETA(1)+ETA(2)); V=1", {1: ("CL", "log", {1: "log"})}),
+    ("IOV=ETA(2); IF (SEX.EQ.1) IOV=ETA(3); CL=EXP(LOG(THETA(1))+ETA(1)+IOV); V=1",
+     {1: ("CL", "log", {1: "log"})}),
+    ("IOV=SEX*ETA(1)+(1-SEX)*ETA(3); CL=THETA(1)*EXP(ETA(2)+IOV); V=1", {2: ("CL", "log", {1: "log"})}),
+    ("CL=THETA(1)*EXP(ETA(1)+ETA(3)); V=THETA(2)*EXP(ETA(2)+ETA(3))",
+     {1: ("CL", "log", {1: "log"}), 2: ("V", "log", {2: "log"})}),
 ]  # fmt: skip
 
 
@@ -160,9 +167,10 @@ def test_referenced(code: str, wanted: Wanted) -> None:
     [
         "CL=THETA(1)*(1+ETA(1)); V=1",
         "CL=THETA(1)*(1+THETA(2)*(WT-70))*EXP(ETA(1)); V=1",
-        "CL=THETA(1)*EXP(ETA(1)+ETA(2)); V=1",
         "CL=THETA(1)*EXP(ETA(1)*THETA(2)); V=1",
         "CL=THETA(1)*EXP(-ETA(1)); V=1",
+        "CL=THETA(1)*(1+ETA(1)+ETA(2)); V=1",
+        "X=ETA(1)+ETA(2); CL=THETA(1)*(1+X); V=1",
         "CL=THETA(1)*EXP(ETA(1)); V=THETA(1)",  # theta elsewhere
         "CL=THETA(1)*EXP(ETA(1)); V=THETA(2)*EXP(ETA(1))",  # eta elsewhere
         "CL=THETA(1)*(WT/70)**THETA(3)*EXP(ETA(1)); V=THETA(2)*(WT/70)**THETA(3)*EXP(ETA(2))",  # shared theta

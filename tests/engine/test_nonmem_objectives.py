@@ -12,7 +12,7 @@ from support.nonmem_runs import Floats, Run, load
 from elbomix.compat.start_values import read_estimates
 from elbomix.engine.estimate import initial
 from elbomix.engine.ir.task import Method
-from elbomix.engine.objective.conditional import objective_of
+from elbomix.engine.objective.of_method import objective_of
 from elbomix.engine.objective.population import Population
 
 NONMEM, ACOP = "nonmem", "nlmixr2data/nonmem-runs"

@@ -24,7 +24,7 @@ from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.task import Method
 from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
 from elbomix.engine.natural_parameters import NaturalParameters
-from elbomix.engine.objective.conditional import objective_of
+from elbomix.engine.objective.of_method import objective_of
 from elbomix.engine.objective.population import Population
 from elbomix.parsers.read import read_data, read_model
 

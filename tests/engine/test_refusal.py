@@ -60,7 +60,6 @@ def test_methods_that_linearise_need_means_and_variances(method: Method) -> None
 @pytest.mark.parametrize(
     ("rest", "message"),
     [
-        ("$OMEGA 0.2\n$LEVEL SID=(2[1])\n", "nested above the subject"),
         ("$PRIOR TNPRI\n", "TNPRI"),
         ("$NONPARAMETRIC UNCONDITIONAL\n", "NONPARAMETRIC"),
         ("$SIMULATION (123)\n", "simulation"),
@@ -68,9 +67,16 @@ def test_methods_that_linearise_need_means_and_variances(method: Method) -> None
 )
 @pytest.mark.parametrize("method", ["vae", "focei", "saem"])
 def test_what_no_method_has(method: Method, rest: str, message: str) -> None:
-    code = PLAIN + " + ETA(2)" if "LEVEL" in rest else PLAIN
     with pytest.raises(ModelFailure, match=message):
-        refuse(model(code, rest=rest), method)
+        refuse(model(PLAIN, rest=rest), method)
+
+
+@pytest.mark.parametrize("method", ["vae", "fo", "imp", "saem"])
+def test_methods_without_shared_random_effects(method: Method) -> None:
+    own = model(PLAIN + " + ETA(2)", rest="$OMEGA 0.2\n$LEVEL SID=(2[1])\n")
+    with pytest.raises(ModelFailure, match="not available with random effects that groups of subjects share"):
+        refuse(own, method)
+    refuse(own, "focei")
 
 
 DES = (

@@ -11,8 +11,8 @@ from elbomix.engine.covariance_step import CovarianceSettings, covariance_step
 from elbomix.engine.estimate import initial
 from elbomix.engine.fit import Uncertainty
 from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
-from elbomix.engine.objective.conditional import objective_of
 from elbomix.engine.objective.evaluation import Evaluation, Objective
+from elbomix.engine.objective.of_method import objective_of
 from elbomix.engine.objective.population import Population
 from elbomix.engine.sampling_importance_resampling import (
     Resampling,

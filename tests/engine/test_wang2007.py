@@ -20,8 +20,8 @@ from support.streams import read
 
 from elbomix.engine.estimate import Estimate
 from elbomix.engine.ir.task import Method
-from elbomix.engine.objective.conditional import objective_of
 from elbomix.engine.objective.evaluation import Objective
+from elbomix.engine.objective.of_method import objective_of
 from elbomix.engine.objective.population import Population
 from elbomix.engine.objective.quadrature import QuadratureObjective
 
