@@ -25,7 +25,7 @@ FormLink = Literal["identity", "log", "logit", "odds"]
 
 @dataclass(frozen=True)
 class Atom:
-    """A transformed fixed effect or a random effect, by its number (from 1), or a definition, by its position."""
+    """A transformed fixed or random effect, by its number (from 1), or a definition, by its position."""
 
     kind: Kind
     index: int
