@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..engine.ir.dataset import DataSet
 from ..engine.ir.model import Model
-from .mlxtran.data import read_records as read_monolix_records
-from .mlxtran.lower import is_project
-from .mlxtran.lower import lower as lower_project
-from .nmtran.data import read_records
-from .nmtran.lower import lower
 from .problem import Problem, ProblemError
 from .source import Source, read_source
+
+_SECTION = re.compile(r"^[ \t]*<(DATAFILE|MODEL|MONOLIX)>", re.MULTILINE | re.IGNORECASE)
 
 
 def read_model(path: str | Path) -> Model:
@@ -84,11 +85,40 @@ def read_data(model: Model, file: str | Path | None = None) -> DataSet:
             "a relative path starts at the control stream's folder",
         )
         raise ProblemError([problem], {model.path: model.source}) from None
-    return (read_monolix_records if model.language == "mlxtran" else read_records)(model, source)
+    if model.language == "mlxtran":
+        from .mlxtran.data import read_records
+    else:
+        from .nmtran.data import read_records
+    return read_records(model, source)
 
 
 def _lower(source: Source) -> tuple[Model, ...]:
-    return (lower_project(source),) if is_project(source) else lower(source)
+    # only the reader that is needed is imported, so that a check answers soon
+    with _without_collections():
+        if _is_project(source):
+            from .mlxtran.lower import lower as lower_project
+
+            return (lower_project(source),)
+        from .nmtran.lower import lower
+
+        return lower(source)
+
+
+def _is_project(source: Source) -> bool:
+    """Return whether ``source`` is a project of Monolix, by its name or because it has a section of one."""
+    return source.path.lower().endswith(".mlxtran") or _SECTION.search(source.text) is not None
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep the garbage collector away: what is built lives on, and to look takes a third of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _reason(error: OSError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -111,13 +112,13 @@ class Inputs:
 
     def resolve(self, name: str) -> InputColumn | None:
         """Return the kept column called ``name`` (case-insensitive, aliases too), or None."""
-        wanted = name.upper()
-        for column in self.columns:
-            if column.role == "dropped":
-                continue
-            if column.name.upper() == wanted or wanted in (a.upper() for a in column.aliases):
-                return column
-        return None
+        return self._by_name.get(name.upper())
+
+    @cached_property
+    def _by_name(self) -> dict[str, InputColumn]:
+        kept = [column for column in self.columns if column.role != "dropped"]
+        # where two share a name, the first has it
+        return {name.upper(): c for c in reversed(kept) for name in (c.name, *c.aliases)}
 
     def with_role(self, role: Role) -> InputColumn | None:
         """Return the column that plays ``role``, or None."""

@@ -224,9 +224,11 @@ def _names(kind: type[Expression]) -> tuple[str, ...]:
 
 def walk(node: Expression) -> Iterator[Expression]:
     """Yield ``node`` and everything below it, parents first."""
-    yield node
-    for child in children(node):
-        yield from walk(child)
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += reversed(children(node))
 
 
 def nodes(part: object) -> list[Expression]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from .lower_tasks import lower_tasks
 from .observations import lower_observations
 from .parameters import lower_parameters
 from .structure import Structure, lower_structure
-
-_SECTION = re.compile(r"^[ \t]*<(DATAFILE|MODEL|MONOLIX)>", re.M | re.I)
 
 # <SECTION> -> its [SUBSECTION]s
 _SECTIONS: dict[str, set[str]] = {
@@ -49,11 +46,6 @@ def lower(source: Source) -> Model:
     context.stop_at_errors()
     assert model is not None
     return model.replace(notices=tuple(context.notices))
-
-
-def is_project(source: Source) -> bool:
-    """Return whether ``source`` is a project, by its name or because it has a section of one."""
-    return source.path.lower().endswith(".mlxtran") or _SECTION.search(source.text) is not None
 
 
 def _lower(context: Context) -> Model | None:

@@ -71,15 +71,16 @@ def lower_thetas(
 
 def _theta(context: Context, item: ThetaItem, label: str, free: bool) -> ThetaParameter:
     slots: list[Word | None] = []
-    fixed, empty = False, True
+    fixed, empty, misplaced = False, True, False
     for word in (*item.inside, *item.after):
         if word.text == ",":
             if empty:
                 slots.append(None)
             empty = True
         elif word.text.upper().lstrip("+-")[:3] == "INF" or number(word.text) is not None:
-            if fixed:
+            if fixed and not misplaced:
                 context.error("FIX must follow the values", item.span, "(lower,initial,upper) FIX")
+                misplaced = True
             slots.append(word)
             empty = False
         elif (full := resolve(word.text, _THETA_WORDS)) is not None:
@@ -102,6 +103,13 @@ def _theta(context: Context, item: ThetaItem, label: str, free: bool) -> ThetaPa
         context.notice("no initial value: the middle of the bounds is taken", item.span)
     else:
         initial = _bound(middle)
+    fixed_inside = any(resolve(word.text, _THETA_WORDS) == "FIXED" for word in item.inside)
+    if fixed_inside and not misplaced and any(math.isfinite(b) and b != initial for b in (lower, upper)):
+        context.error(
+            "with FIX inside the parentheses a bound must equal the initial value",
+            item.span,
+            "write FIX after the parentheses, (lower,initial,upper) FIX",
+        )
     fixed = fixed or lower == upper == initial or not free
     _check_theta(context, item, initial, lower, upper, fixed, middle)
     return ThetaParameter(

@@ -115,6 +115,7 @@ def _problem(stream: Stream, record: Record, text: str, error: UnexpectedInput) 
         message, hint = "unbalanced parenthesis: there is no '(' to this ')'", "remove it, or add '('"
     else:
         message = f"'{text[at : at + width].strip()}' does not fit here"
+        hint = "a comment begins with ;" if by_lines and text[at] == ":" else hint
     start = record.start + at
     return Problem(message, stream.source.span(start, start + width), hint)
 
