@@ -10,7 +10,7 @@ from ..engine.ir.task import CovarianceTask, EstimationTask, Method
 from ..parsers.problem import Problem
 
 if TYPE_CHECKING:
-    from ..engine.covariance_step import CovarianceSettings
+    from ..engine.covariance_step import CovarianceSettings, Repair
     from ..engine.methods.trend import TrendTest
     from ..engine.objective.nesting import NestingSettings
     from ..engine.sampling_importance_resampling import ResamplingSettings
@@ -239,7 +239,17 @@ def covariance_settings(task: CovarianceTask, problems: list[Problem]) -> Covari
         "r" if matrix == "R" else "s" if matrix == "S" else "sandwich",
         "UNCONDITIONAL" in options,
         _resampling(options, task, problems),
+        _repair(options, task, problems),
     )
+
+
+def _repair(options: dict[str, str], task: CovarianceTask, problems: list[Problem]) -> Repair | None:
+    """Return how POSDEF, or FPOSDEF as earlier releases have it, makes R positive definite."""
+    repairs: dict[str, Repair] = {"0": "none", "1": "shifted", "2": "floored", "3": "absolute"}
+    asked = options.get("POSDEF", "1" if options.get("FPOSDEF") == "1" else "")
+    if asked and asked not in repairs:
+        problems.append(Problem(f"POSDEF={asked}: 0, 1, 2 or 3 is needed", task.span))
+    return repairs.get(asked)
 
 
 def _resampling(

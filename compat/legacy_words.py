@@ -98,8 +98,6 @@ NEEDLESS_COVARIANCE: Mapping[str, str] = {
     "PRECONDS": _EXACT,
     "PFCOND": _EXACT,
     "PRETYPE": _EXACT,
-    "FPOSDEF": _HESSIAN,
-    "POSDEF": _HESSIAN,
     "CHOLROFF": _EXACT,
     "TOL": _TOLERANCE,
     "ATOL": _TOLERANCE,

@@ -2,7 +2,8 @@
 
 With OFV = -2 log L, R is half its second derivative and S the sum over subjects of outer products of half
 their gradients, both to the natural parameters (thetas, variances, covariances). The covariance of the
-estimates is R^-1 S R^-1 (right even where the model is not), R^-1 or S^-1.
+estimates is R^-1 S R^-1 (right even where the model is not), R^-1 or S^-1. An R that is not positive definite
+has no such inverse: then there are no standard errors, or those of an R that was made positive definite.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from .estimate import Array, Estimate, is_fixed
-from .fit import Uncertainty
+from .fit import InformationMatrices, MatrixState, Uncertainty
 from .ir.model import Model
 from .methods.step import Step
 from .natural_parameters import NaturalParameters
@@ -29,11 +30,21 @@ STRIDE = 0.02  # of the differences, in standard errors that the parameter had i
 LARGEST = 0.1  # stride relative to a theta, to a standard deviation, or of a logarithm
 HALVINGS = 6
 
-R_INDEFINITE = "the R matrix is not positive definite"
-R_SINGULAR = "the R matrix is singular"
-R_UNOBTAINABLE = "the R matrix cannot be computed"
-S_SINGULAR = "the S matrix is singular"
-S_UNOBTAINABLE = "the S matrix cannot be computed"
+HUNDREDTH = 0.01  # of the least positive eigenvalue, what negative ones are set to
+BEYOND = 1.01  # of the most negative eigenvalue, what all are shifted by
+
+PROBLEMS: dict[MatrixState, str] = {
+    "indefinite": "is not positive definite",
+    "singular": "is singular",
+    "singular_indefinite": "is singular and not positive definite",
+    "unobtainable": "cannot be computed",
+}
+Repair = Literal["none", "shifted", "floored", "absolute"]
+REPAIRS: dict[Repair, str] = {
+    "shifted": "all its eigenvalues were shifted until the least was positive",
+    "floored": "its negative eigenvalues were set to a hundredth of the least positive one",
+    "absolute": "the absolute values of its eigenvalues were taken",
+}
 SOURCES = {
     "sandwich": "R^-1 S R^-1, R the observed information and S the cross product of the subjects' gradients",
     "r": "inverse observed information R",
@@ -46,12 +57,28 @@ class CovarianceSettings:
     """What the covariance step computes: ``matrix`` the estimate is made of.
 
     ``unconditional``: whether it is made after a search that did not end well, too. ``resampling``: how the
-    estimate's uncertainty is sampled from there (None: it is not).
+    estimate's uncertainty is sampled from there (None: it is not). ``repair``: how an R that is not positive
+    definite is made so (None: ``"none"`` of exact derivatives, ``"absolute"`` of the information that a
+    sampling method brings, whose negative eigenvalues are Monte Carlo noise).
     """
 
     matrix: Literal["sandwich", "r", "s"] = "sandwich"
     unconditional: bool = False
     resampling: ResamplingSettings | None = None
+    repair: Repair | None = None
+
+
+@dataclass(frozen=True)
+class CovarianceStep:
+    """What a covariance step came to: ``uncertainty``, or None and ``said`` tells why.
+
+    With an uncertainty ``said`` may still hold what the reader must know of it. Both name the parameters to
+    look at. ``matrices``: R and S, where there are any.
+    """
+
+    uncertainty: Uncertainty | None
+    said: str = ""
+    matrices: InformationMatrices | None = None
 
 
 def covariance_step(
@@ -59,19 +86,20 @@ def covariance_step(
     step: Step,
     settings: CovarianceSettings = CovarianceSettings(),
     objective: Objective | None = None,
-) -> tuple[Uncertainty | None, str]:
-    """Return the uncertainty of the estimates of ``step``, and what is to be said of it.
+) -> CovarianceStep:
+    """Return the uncertainty of the estimates of ``step``, or why there is none.
 
-    Without result the text tells why, with the parameters to look at; with one it may still say that S is
-    singular. A step with ``information`` and ``scores`` of its own is taken at its word; for the others both
-    come from exact gradients of its objective at the estimate.
+    A step with ``information`` and ``scores`` of its own is taken at its word; for the others both come from
+    exact gradients of its objective at the estimate.
     """
     if not settings.unconditional and step.status.code not in ("converged", "evaluated"):
-        return None, "the estimation step did not end well (ask for the unconditional covariance step)"
+        said = "the estimation step did not end well (ask for the unconditional covariance step)"
+        return CovarianceStep(None, said)
     natural = NaturalParameters(population.model)
     if not natural.size:
-        return None, "every parameter is fixed"
-    if step.information is not None or step.scores is not None:
+        return CovarianceStep(None, "every parameter is fixed")
+    own = step.information is not None or step.scores is not None
+    if own:
         at = natural.index
         r = None if step.information is None else step.information[np.ix_(at, at)]
         s = None if step.scores is None else cross_product(step.scores[:, at])
@@ -84,7 +112,8 @@ def covariance_step(
         gradients = natural.gradient(objective.gradient(evaluation))
         s = cross_product(0.5 * gradients)
         r = None if settings.matrix == "s" else observed_information(objective, evaluation, natural)
-    return combine(population.model, step.estimate, natural, settings.matrix, r, s)
+    repair: Repair = settings.repair or ("absolute" if own else "none")
+    return combine(population.model, step.estimate, natural, settings.matrix, r, s, repair)
 
 
 def cross_product(scores: Array) -> Array:
@@ -128,24 +157,25 @@ def combine(
     matrix: Literal["sandwich", "r", "s"],
     r: Array | None,
     s: Array | None,
-) -> tuple[Uncertainty | None, str]:
+    repair: Repair = "none",
+) -> CovarianceStep:
     """Return the uncertainty that R and S over the natural parameters give, and what is to be said of it."""
-    note = ""
+    matrices = InformationMatrices(_placed(natural, r), _placed(natural, s), state_of(r), state_of(s))
+    notes, source = [], SOURCES[matrix]
     if matrix != "s":
-        if r is None or not np.isfinite(r).all():
-            rows = [] if r is None else [natural.names[k] for k in np.flatnonzero(~np.isfinite(np.diag(r)))]
-            return None, _naming(R_UNOBTAINABLE, rows)
-        lowest = _eigenvalues(r)[0][0]
-        if abs(lowest) < SINGULAR or lowest < 0:
-            problem = R_SINGULAR if abs(lowest) < SINGULAR else R_INDEFINITE
-            return None, _naming(problem, _guilty(r, natural, estimate))
-    if matrix != "r":
-        if s is None or not np.isfinite(s).all():
-            return None, S_UNOBTAINABLE
-        if _eigenvalues(s)[0][0] < SINGULAR:
-            note = _naming(S_SINGULAR, _guilty(s, natural, estimate))
-            if matrix == "s":
-                return None, note
+        said = _fault("R", r, matrices.r_state, natural, estimate)
+        if matrices.r_state == "indefinite" and repair != "none":
+            assert r is not None
+            r = _made_definite(r, repair)
+            notes.append(f"{said}; standard errors are a guess: {REPAIRS[repair]}")
+            source = f"{source}; R made positive definite: {REPAIRS[repair]}"
+        elif matrices.r_state != "sound":
+            return CovarianceStep(None, said, matrices)
+    if matrix != "r" and matrices.s_state != "sound":
+        said = _fault("S", s, matrices.s_state, natural, estimate)
+        if matrix == "s" or matrices.s_state in ("unobtainable", "not_computed"):
+            return CovarianceStep(None, said, matrices)
+        notes.append(said)
     if matrix == "s":
         assert s is not None
         covariance = _inverse(s)
@@ -157,8 +187,45 @@ def combine(
             covariance = covariance @ s @ covariance
     full = natural.expand(covariance)
     se = np.where(is_fixed(model), np.nan, np.sqrt(np.maximum(np.diag(full), 0.0)))
-    matrices = [None if m is None else natural.expand(m) for m in (r, s)]
-    return Uncertainty(full, se, _eigenvalues(covariance)[0], SOURCES[matrix], *matrices), note
+    uncertainty = Uncertainty(full, se, _eigenvalues(covariance)[0], source)
+    return CovarianceStep(uncertainty, "; ".join(notes), matrices)
+
+
+def state_of(matrix: Array | None) -> MatrixState:
+    """Return whether there is a matrix and it is positive definite, whatever the units of its parameters."""
+    if matrix is None:
+        return "not_computed"
+    if not np.isfinite(matrix).all():
+        return "unobtainable"
+    values = _eigenvalues(matrix)[0]
+    singular = bool((np.abs(values) < SINGULAR).any())
+    if values[0] <= -SINGULAR:
+        return "singular_indefinite" if singular else "indefinite"
+    return "singular" if singular else "sound"
+
+
+def _placed(natural: NaturalParameters, matrix: Array | None) -> Array | None:
+    """Return ``matrix`` over all parameters, zero where not estimated; None of what is not finite."""
+    if matrix is None or not np.isfinite(matrix).all():
+        return None
+    full = np.zeros((len(natural.spread),) * 2)
+    full[np.ix_(natural.index, natural.index)] = matrix
+    return full
+
+
+def _made_definite(matrix: Array, repair: Repair) -> Array:
+    """Return an indefinite matrix with the eigenvalues of its unit diagonal form made positive."""
+    values, vectors, scale = _eigenvalues(matrix)
+    if repair == "shifted":
+        values = values - BEYOND * values[0]
+    elif repair == "floored":
+        positive = values[values > 0]
+        least = positive.min() if len(positive) else np.abs(values).max()
+        values = np.where(values < 0, HUNDREDTH * least, values)
+    else:
+        values = np.abs(values)
+    made: Array = (vectors * values) @ vectors.T * np.outer(scale, scale)
+    return made
 
 
 def _half_gradient(
@@ -193,12 +260,24 @@ def _inverse(matrix: Array) -> Array:
     return made
 
 
+def _fault(
+    name: str, matrix: Array | None, state: MatrixState, natural: NaturalParameters, estimate: Estimate
+) -> str:
+    """Return what is wrong with a matrix and which parameters to look at; empty where nothing is."""
+    if state == "sound":
+        return ""
+    guilty: list[str] = []
+    if matrix is not None:
+        if state == "unobtainable":
+            guilty = [natural.names[k] for k in np.flatnonzero(~np.isfinite(np.diag(matrix)))]
+        else:
+            guilty = _guilty(matrix, natural, estimate)
+    problem = f"the {name} matrix {PROBLEMS.get(state, 'is missing')}"
+    return f"{problem}; look at {', '.join(guilty)}" if guilty else problem
+
+
 def _guilty(matrix: Array, natural: NaturalParameters, estimate: Estimate) -> list[str]:
     """Return the parameters that move most along the direction of which the data say least."""
     _, vectors, scale = _eigenvalues(matrix)
     move = np.abs(vectors[:, 0] / scale) / (np.abs(natural.values(estimate)) + 1e-12)
     return [natural.names[k] for k in np.argsort(-move)[:3] if move[k] > 0.1 * move.max()]
-
-
-def _naming(problem: str, parameters: list[str]) -> str:
-    return f"{problem}; look at {', '.join(parameters)}" if parameters else problem

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 StatusCode = Literal["converged", "not_converged", "evaluated", "failed"]
+MatrixState = Literal[
+    "not_computed", "sound", "indefinite", "singular", "singular_indefinite", "unobtainable"
+]
 
 
 @dataclass(frozen=True)
@@ -85,16 +88,13 @@ class Uncertainty:
 
     ``covariance`` is square over all parameters, rows and columns of fixed ones zero; ``se`` is NaN there.
     ``eigenvalues`` are those of the correlation matrix of the estimated ones, ascending.
-    ``source`` says how it was computed. ``information`` (R, half the second derivative of the OFV) and
-    ``cross_product`` (S, of half the subjects' gradients) are as square, where the covariance step made them.
+    ``source`` says how it was computed.
     """
 
     covariance: Array
     se: Array
     eigenvalues: Array
     source: str
-    information: Array | None = None
-    cross_product: Array | None = None
 
     @property
     def condition_number(self) -> float:
@@ -102,6 +102,21 @@ class Uncertainty:
         if not len(self.eigenvalues) or self.eigenvalues[0] <= 0:
             return math.inf
         return float(self.eigenvalues[-1] / self.eigenvalues[0])
+
+
+@dataclass(frozen=True)
+class InformationMatrices:
+    """What standard errors are made of, square over all parameters; zero rows of fixed and repeated ones.
+
+    ``r``: observed information, half the second derivative of the OFV; ``s``: cross product of half the
+    subjects' gradients; None where not computed or not finite. ``r_state`` and ``s_state``: whether there is
+    a positive definite one, as it was computed.
+    """
+
+    r: Array | None
+    s: Array | None
+    r_state: MatrixState
+    s_state: MatrixState
 
 
 @dataclass(frozen=True)
@@ -221,9 +236,9 @@ class Fit:
 
     ``search``, ``convergence`` and ``objective_se`` are those of :class:`~.methods.step.Step`; ``score`` the
     derivatives of -ofv/2 in the order of :func:`~.estimate.names`. ``covariance_failure`` says why standard
-    errors that were asked for are missing; ``resampling`` are the samples of the estimates where they were
-    asked for. ``print_interval``: every how many iterations output files show a
-    row. ``earlier``: the fits of the steps before this one.
+    errors that were asked for are missing; ``information`` is what they are made of (None: not computed);
+    ``resampling`` are the samples of the estimates where they were asked for. ``print_interval``: every how
+    many iterations output files show a row. ``earlier``: the fits of the steps before this one.
     """
 
     model: Model
@@ -256,6 +271,7 @@ class Fit:
     score: Array | None = None
     subpopulations: Subpopulations | None = None
     covariance_failure: str = ""
+    information: InformationMatrices | None = None
     resampling: Resampling | None = None
     print_interval: int = 1
     earlier: tuple[Fit, ...] = field(default=(), repr=False)

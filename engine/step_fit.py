@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .covariance_step import covariance_step
+from .covariance_step import CovarianceStep, covariance_step
 from .diagnostics import Individual, Residuals
 from .fit import Fit, Shrinkage, Subpopulations, Uncertainty
 from .ir.task import Method
@@ -37,7 +37,7 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
     """Return the fit of ``step``, which ran as ``plan`` said."""
     model, data = population.model, population.data
     warnings = list(step.warnings)
-    uncertainty, failure = None, ""
+    made = CovarianceStep(None)
     if plan.covariance is not None and step.status.code != "failed":
         given = population.given_shared_effects()
         objective = None
@@ -46,11 +46,10 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
         settings = plan.covariance
         if plan.method in BY_SCORES:  # subjects that share effects have no scores of their own
             settings = replace(settings, matrix="s" if given.nesting is None else "r")
-        uncertainty, said = covariance_step(given, step, settings, objective)
-        if uncertainty is None:
-            failure = said
-        elif said:
-            warnings.append(f"covariance step: {said}")
+        made = covariance_step(given, step, settings, objective)
+        if made.uncertainty is not None and made.said:
+            warnings.append(f"covariance step: {made.said}")
+    uncertainty = made.uncertainty
     resampling = None
     if uncertainty is not None and plan.covariance is not None and plan.covariance.resampling is not None:
         resampling = _resampled(population, plan, step, uncertainty, plan.covariance.resampling)
@@ -106,7 +105,8 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
         objective_se=step.objective_se,
         score=None if step.scores is None else -step.scores.sum(0),
         subpopulations=subpopulations,
-        covariance_failure=failure,
+        covariance_failure=made.said if uncertainty is None else "",
+        information=made.matrices,
         resampling=resampling,
         print_interval=plan.print_interval,
     )

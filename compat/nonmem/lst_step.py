@@ -146,11 +146,40 @@ def _elapsed(fit: Fit) -> list[str]:
     apart = ("total", "compile", "diagnostics") if fit.method != "vae" else ("total",)
     estimation = sum(s for phase, s in fit.seconds.items() if phase not in apart) - uncertainty
     lines = [f" Elapsed estimation  time in seconds: {estimation:8.2f}"]
+    tried = fit.covariance_failure or (fit.model.covariance is not None and fit.method == "vae")
+    if fit.uncertainty is None and not tried:
+        return lines
+    lines += _of_matrices(fit)
     if fit.uncertainty is not None:
         lines.append(plain_line(f" STANDARD ERRORS FROM: {fit.uncertainty.source}"))
+    elif fit.covariance_failure:
+        lines.append(plain_line(f" {fit.covariance_failure}"))
+    if fit.uncertainty is not None or fit.information is not None:
         lines.append(f" Elapsed covariance  time in seconds: {uncertainty:8.2f}")
-    elif fit.covariance_failure or (fit.model.covariance is not None and fit.method == "vae"):
-        lines.append("0COVARIANCE STEP ABORTED")
-        if fit.covariance_failure:
-            lines.append(plain_line(f" {fit.covariance_failure}"))
     return lines
+
+
+def _of_matrices(fit: Fit) -> list[str]:
+    """Return what the covariance step says of R and S, in the words that readers of the report match."""
+    found, aborted = fit.information, ["0COVARIANCE STEP ABORTED"]
+    if found is None:
+        return aborted if fit.uncertainty is None else []
+    of_s = {
+        "singular": ["0S MATRIX ALGORITHMICALLY SINGULAR", "0S MATRIX IS OUTPUT"],
+        "unobtainable": ["0S MATRIX UNOBTAINABLE"],
+    }.get(found.s_state, [])
+    if fit.uncertainty is not None:
+        pseudo = "0INVERSE COVARIANCE MATRIX SET TO RS*RMAT, WHERE S* IS A PSEUDO INVERSE OF S"
+        return [*of_s, pseudo] if found.s_state == "singular" and found.r is not None else of_s
+    singular = "0R MATRIX ALGORITHMICALLY SINGULAR"
+    unobtainable = "0COVARIANCE MATRIX UNOBTAINABLE"
+    shown = "0R MATRIX IS OUTPUT"
+    if found.r_state == "singular":
+        return [singular, unobtainable, shown, *of_s]
+    if found.r_state in ("sound", "not_computed"):
+        return [*of_s[:1], unobtainable]
+    of_r = {
+        "indefinite": ["0R MATRIX ALGORITHMICALLY NON-POSITIVE-SEMIDEFINITE", " BUT NONSINGULAR", shown],
+        "singular_indefinite": [singular, " AND ALGORITHMICALLY NON-POSITIVE-SEMIDEFINITE", shown],
+    }.get(found.r_state, ["0R MATRIX UNOBTAINABLE"])
+    return [*of_r, *of_s, *aborted]

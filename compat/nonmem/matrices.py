@@ -8,31 +8,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.estimate import is_fixed, is_repeated, names
-from ...engine.fit import Fit, Uncertainty
-from ...engine.ir.model import Model
+from ...engine.estimate import is_repeated, names
+from ...engine.fit import Fit, MatrixState, Uncertainty
 from ..files import write_whole
 from .numbers import ADDITIONAL
 from .titles import fit_line, label_line
 
 Array = NDArray[np.float64]
+# Eigenvalue of S, in its unit diagonal form, that is zero but for the precision of the search: the scores of
+# the subjects add up to zero at the estimate.
+NO_INFORMATION = 1e-7
+UNSOUND: tuple[MatrixState, ...] = ("indefinite", "singular", "singular_indefinite")
 
 
 def write_matrices(fits: Sequence[Fit], stem: Path) -> list[Path]:
     """Write ``stem`` + ``.cov .cor .coi .rmt .smt``, a block for each step that has the matrix.
 
     Covariance, correlation and inverse covariance of the estimates are there where the step has standard
-    errors (and the covariance an inverse), the R and S matrices where PRINT asks for them.
+    errors (and the covariance an inverse), the R and S matrices where :func:`information_to_show` has them.
     """
     kinds = {
         ".cov": [(fit, None if fit.uncertainty is None else fit.uncertainty.covariance) for fit in fits],
         ".cor": [(fit, None if fit.uncertainty is None else correlation(fit.uncertainty)) for fit in fits],
         ".coi": [
-            (fit, None if fit.uncertainty is None else inverse_covariance(fit.model, fit.uncertainty))
+            (fit, None if fit.uncertainty is None else inverse_covariance(fit, fit.uncertainty))
             for fit in fits
         ],
-        ".rmt": [(fit, _asked(fit, "R")) for fit in fits],
-        ".smt": [(fit, _asked(fit, "S")) for fit in fits],
+        ".rmt": [(fit, information_to_show(fit).get("R")) for fit in fits],
+        ".smt": [(fit, information_to_show(fit).get("S")) for fit in fits],
     }
     written = []
     for suffix, blocks in kinds.items():
@@ -43,18 +46,18 @@ def write_matrices(fits: Sequence[Fit], stem: Path) -> list[Path]:
     return written
 
 
-def _asked(fit: Fit, letter: str) -> Array | None:
-    """Return the matrix ``R`` or ``S`` over all parameters where PRINT asks for it and the step has it."""
+def information_to_show(fit: Fit) -> dict[str, Array]:
+    """Return the matrices ``R`` and ``S`` that PRINT asks for or that are not as they should be."""
+    if fit.information is None:
+        return {}
     options = {} if fit.model.covariance is None else dict(fit.model.covariance.options)
-    if fit.uncertainty is None or letter not in options.get("PRINT", ""):
-        return None
-    found = fit.uncertainty.information if letter == "R" else fit.uncertainty.cross_product
-    if found is None:
-        return None
-    estimated = np.flatnonzero(~is_fixed(fit.model) & ~is_repeated(fit.model))
-    full = np.zeros((len(names(fit.model)),) * 2)
-    full[np.ix_(estimated, estimated)] = found
-    return full
+    asked, found = options.get("PRINT", ""), fit.information
+    matrices = {"R": (found.r, found.r_state), "S": (found.s, found.s_state)}
+    return {
+        letter: matrix
+        for letter, (matrix, state) in matrices.items()
+        if matrix is not None and (letter in asked or state in UNSOUND)
+    }
 
 
 def correlation(uncertainty: Uncertainty) -> Array:
@@ -67,10 +70,19 @@ def correlation(uncertainty: Uncertainty) -> Array:
     return np.asarray(matrix)
 
 
-def inverse_covariance(model: Model, uncertainty: Uncertainty) -> Array | None:
-    """Return the inverse over the free parameters, zero elsewhere; None where there is none."""
+def inverse_covariance(fit: Fit, uncertainty: Uncertainty) -> Array | None:
+    """Return the inverse over the free parameters, zero elsewhere; None where there is none.
+
+    A sandwich of a singular S has no inverse: there it is R S* R, S* the pseudo-inverse of S (in its unit
+    diagonal form, so that units do not matter).
+    """
+    found = fit.information
+    if found is not None and found.s_state == "singular" and found.r is not None and found.s is not None:
+        scale = np.sqrt(np.where(np.diag(found.s) > 0, np.diag(found.s), 1.0))
+        pseudo = np.linalg.pinv(found.s / np.outer(scale, scale), rcond=NO_INFORMATION, hermitian=True)
+        return np.asarray(found.r @ (pseudo / np.outer(scale, scale)) @ found.r)
     covariance = uncertainty.covariance
-    free = np.flatnonzero((np.diag(covariance) > 0) & ~is_repeated(model))
+    free = np.flatnonzero((np.diag(covariance) > 0) & ~is_repeated(fit.model))
     inside = np.ix_(free, free)
     inverse = np.zeros_like(covariance)
     try:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.fit import Fit
+from ...engine.estimate import is_fixed, is_repeated
+from ...engine.fit import Fit, Uncertainty
 from .ext import sd_and_correlation_errors, sd_and_correlations
-from .matrices import correlation, inverse_covariance
+from .matrices import correlation, information_to_show, inverse_covariance
 from .numbers import exponent
 from .titles import fit_title, goal
 
@@ -41,10 +42,17 @@ def estimate_pages(fit: Fit) -> list[str]:
 
 
 def error_pages(fit: Fit) -> list[str]:
-    """Return standard errors and the matrices of the estimates; nothing without standard errors."""
-    if fit.uncertainty is None:
-        return []
-    uncertainty = fit.uncertainty
+    """Return standard errors and the matrices of the estimates, and R and S where they are to be shown."""
+    lines = [] if fit.uncertainty is None else _uncertainty_pages(fit, fit.uncertainty)
+    labels, order = _matrix_order(fit)
+    for letter, matrix in information_to_show(fit).items():
+        absent = is_fixed(fit.model) | is_repeated(fit.model)
+        shown = np.where(absent | absent[:, None], np.nan, matrix)
+        lines += [*_head(fit, f"{letter} MATRIX"), *_matrix(labels, shown[np.ix_(order, order)])]
+    return lines
+
+
+def _uncertainty_pages(fit: Fit, uncertainty: Uncertainty) -> list[str]:
     sd_errors = sd_and_correlation_errors(fit.estimate, uncertainty.covariance)
     lines = [
         *_head(fit, "STANDARD ERROR OF ESTIMATE"),
@@ -55,7 +63,7 @@ def error_pages(fit: Fit) -> list[str]:
     matrices = {
         "COVARIANCE MATRIX OF ESTIMATE": uncertainty.covariance,
         "CORRELATION MATRIX OF ESTIMATE": correlation(uncertainty),
-        "INVERSE COVARIANCE MATRIX OF ESTIMATE": inverse_covariance(fit.model, uncertainty),
+        "INVERSE COVARIANCE MATRIX OF ESTIMATE": inverse_covariance(fit, uncertainty),
     }
     labels, order = _matrix_order(fit)
     absent = np.diag(uncertainty.covariance) <= 0

@@ -290,3 +290,27 @@ def test_samples_are_refused_after_a_sampling_method(tmp_path: Path) -> None:
     path.write_text(re.sub(r"^\$COV.*$", "$COVARIANCE SIRSAMPLE=300", path.read_text(), flags=re.M))
     with pytest.raises(ProblemError, match="SIRSAMPLE after IMP"):
         prepare(path, method="as-written")
+
+
+@pytest.mark.parametrize(
+    ("options", "repair"),
+    [
+        ("", None),
+        ("POSDEF=0", "none"),
+        ("FPOSDEF=1", "shifted"),
+        ("POSDEF=2", "floored"),
+        ("POSDEF=3 FPOSDEF=1", "absolute"),
+    ],
+)
+def test_how_an_indefinite_information_is_repaired(options: str, repair: str | None, tmp_path: Path) -> None:
+    path = stream(tmp_path, "$ESTIMATION METHOD=1 INTERACTION\n")
+    path.write_text(re.sub(r"^\$COV.*$", f"$COVARIANCE {options}", path.read_text(), flags=re.M))
+    (step,) = prepare(path, method="as-written").steps
+    assert step.covariance is not None and step.covariance.repair == repair
+
+
+def test_an_unknown_repair_is_refused(tmp_path: Path) -> None:
+    path = stream(tmp_path, "$ESTIMATION METHOD=1 INTERACTION\n")
+    path.write_text(re.sub(r"^\$COV.*$", "$COVARIANCE POSDEF=7", path.read_text(), flags=re.M))
+    with pytest.raises(ProblemError, match="POSDEF=7"):
+        prepare(path, method="as-written")

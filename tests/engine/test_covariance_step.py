@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from support import linear_mixed as lmm
 from support.streams import read
 
 from elbomix.engine.covariance_step import (
-    R_INDEFINITE,
-    S_SINGULAR,
     CovarianceSettings,
     combine,
     covariance_step,
+    state_of,
 )
 from elbomix.engine.estimate import initial
 from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
@@ -46,9 +46,10 @@ def test_closed_forms(tmp_path: Path) -> None:
     inverse = np.linalg.inv(r)
     expected = {"r": inverse, "s": np.linalg.inv(s), "sandwich": inverse @ s @ inverse}
     for matrix, covariance in expected.items():
-        found, note = covariance_step(population, step, CovarianceSettings(matrix))  # type: ignore[arg-type]
+        made = covariance_step(population, step, CovarianceSettings(matrix))  # type: ignore[arg-type]
+        found = made.uncertainty
         assert found is not None
-        assert note == ""
+        assert made.said == ""
         # differences of the reference are good to 1e-4; ours to the square of 0.02 standard errors
         np.testing.assert_allclose(found.se, np.sqrt(np.diag(covariance)), rtol=2e-3)
         scale = np.outer(found.se, found.se)
@@ -64,11 +65,14 @@ def test_a_repeated_block_has_the_standard_error_of_its_source(tmp_path: Path) -
     model, data = read(tmp_path, lmm.stream(omega=omega), lmm.rows())
     population = Population(model, data)
     step = estimate_conditional(population, "focei", initial(model))
-    found, _ = covariance_step(population, step)
-    assert found is not None
+    made = covariance_step(population, step)
+    found, matrices = made.uncertainty, made.matrices
+    assert found is not None and matrices is not None and matrices.r is not None
     assert found.se[-1] == found.se[-3] > 0
     assert np.isnan(found.se[-2])
     assert len(found.eigenvalues) == 5
+    assert matrices.r[-3, -3] > 0  # R and S have each parameter once
+    assert (matrices.r[-2:] == 0).all()
 
 
 def test_information_of_the_step_itself(tmp_path: Path) -> None:
@@ -77,36 +81,83 @@ def test_information_of_the_step_itself(tmp_path: Path) -> None:
     model, data = read(tmp_path, lmm.stream(), lmm.rows())
     population = Population(model, data)
     step = estimate_conditional(population, "focei", initial(model))
-    own, _ = covariance_step(population, step)
-    assert own is not None
-    scores = np.linalg.cholesky(own.cross_product).T  # type: ignore[arg-type]
-    found, _ = covariance_step(population, replace(step, information=own.information, scores=scores))
-    assert found is not None
-    np.testing.assert_allclose(found.covariance, own.covariance, rtol=1e-6)
+    own = covariance_step(population, step)
+    assert own.uncertainty is not None and own.matrices is not None
+    at = NaturalParameters(model).index
+    scores = np.zeros((len(at), len(own.uncertainty.se)))
+    scores[:, at] = np.linalg.cholesky(own.matrices.s[np.ix_(at, at)]).T  # type: ignore[index]
+    found = covariance_step(population, replace(step, information=own.matrices.r, scores=scores))
+    assert found.uncertainty is not None
+    np.testing.assert_allclose(found.uncertainty.covariance, own.uncertainty.covariance, rtol=1e-6)
 
 
 def test_matrices_that_are_not_positive_definite(tmp_path: Path) -> None:
     model, _ = read(tmp_path, lmm.stream(), lmm.rows())
     natural, at = NaturalParameters(model), initial(model)
     r = np.diag([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0])
-    found, why = combine(model, at, natural, "sandwich", r, np.eye(7))
-    assert found is None
-    assert why == f"{R_INDEFINITE}; look at OMEGA(2,2)"
+    made = combine(model, at, natural, "sandwich", r, np.eye(7))
+    assert made.uncertainty is None
+    assert made.said == "the R matrix is not positive definite; look at OMEGA(2,2)"
+    assert made.matrices is not None
+    assert (made.matrices.r_state, made.matrices.s_state) == ("indefinite", "sound")
+    np.testing.assert_array_equal(made.matrices.r, natural.expand(r))
     s = np.diag([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
     s[6, 5] = s[5, 6] = 1.0  # singular together
     s[6, 6] = 1.0
-    found, why = combine(model, at, natural, "s", None, s)
-    assert found is None
-    assert why.startswith(S_SINGULAR)
-    found, why = combine(model, at, natural, "sandwich", np.eye(7), s)
-    assert found is not None  # the sandwich needs no inverse of S
-    assert why.startswith(S_SINGULAR)
-    np.testing.assert_allclose(found.covariance, natural.expand(s), atol=1e-12)
+    made = combine(model, at, natural, "s", None, s)
+    assert made.uncertainty is None
+    assert made.said.startswith("the S matrix is singular")
+    made = combine(model, at, natural, "sandwich", np.eye(7), s)
+    assert made.uncertainty is not None  # the sandwich needs no inverse of S
+    assert made.said.startswith("the S matrix is singular")
+    np.testing.assert_allclose(made.uncertainty.covariance, natural.expand(s), atol=1e-12)
+    r[0, 0] = np.nan
+    made = combine(model, at, natural, "r", r, s)
+    assert made.said == "the R matrix cannot be computed; look at THETA1"
+    assert made.matrices is not None and made.matrices.r is None
+
+
+@pytest.mark.parametrize(
+    ("values", "state"),
+    [
+        ([1.0, 2.0], "sound"),
+        ([1.0, -2.0], "indefinite"),
+        ([1.0, 0.0], "singular"),
+        ([1.0, 0.0, -1.0], "singular_indefinite"),
+        ([1.0, np.inf], "unobtainable"),
+    ],
+)
+def test_state_of_a_matrix(values: list[float], state: str) -> None:
+    assert state_of(np.diag(values)) == state
+
+
+def test_an_indefinite_matrix_made_positive_definite(tmp_path: Path) -> None:
+    """By the rules of POSDEF, of the eigenvalues 1 + c and 1 - c of a block with correlation c."""
+    model, _ = read(tmp_path, lmm.stream(), lmm.rows())
+    natural, at = NaturalParameters(model), initial(model)
+    scale = np.arange(1.0, 8.0)
+    r = np.eye(7)
+    r[5, 6] = r[6, 5] = c = 1.2
+    r *= np.outer(scale, scale)
+    axes = np.array([[1.0, 1.0], [1.0, -1.0]]) / np.sqrt(2.0)
+    for repair, values in (
+        ("absolute", (c + 1, c - 1)),
+        ("floored", (c + 1, 0.01)),  # the least positive eigenvalue is one of the five ones
+        ("shifted", (c + 1 + 1.01 * (c - 1), 0.01 * (c - 1))),
+    ):
+        made = combine(model, at, natural, "r", r, None, repair)  # type: ignore[arg-type]
+        assert made.uncertainty is not None and made.matrices is not None
+        found = made.uncertainty.covariance[np.ix_(natural.index, natural.index)][5:, 5:]
+        expected = axes @ np.diag(1.0 / np.array(values)) @ axes / np.outer(scale[5:], scale[5:])
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        assert "not positive definite; look at OMEGA(2,1)" in made.said
+        assert "eigenvalue" in made.uncertainty.source
+        np.testing.assert_array_equal(made.matrices.r, natural.expand(r))  # as it was
 
 
 def test_a_failed_search_has_none_unless_asked(tmp_path: Path) -> None:
     model, data = read(tmp_path, lmm.stream(), lmm.rows())
     population = Population(model, data)
     step = estimate_conditional(population, "focei", initial(model), ConditionalSettings(max_evaluations=10))
-    assert covariance_step(population, step)[0] is None
-    assert covariance_step(population, step, CovarianceSettings(unconditional=True))[0] is not None
+    assert covariance_step(population, step).uncertainty is None
+    assert covariance_step(population, step, CovarianceSettings(unconditional=True)).uncertainty is not None

@@ -256,5 +256,5 @@ def test_a_fit_with_a_normal_prior_is_the_precision_weighted_mean(tmp_path: Path
             population.without_prior(), method, step.estimate, ConditionalSettings(max_evaluations=0)
         )
         assert step.ofv == pytest.approx(without.ofv + penalty_there, rel=1e-12)
-        made, _ = covariance_step(population, step, CovarianceSettings("r"))
+        made = covariance_step(population, step, CovarianceSettings("r")).uncertainty
         assert made is not None and made.se[0] == pytest.approx(information**-0.5, rel=1e-6)

@@ -30,7 +30,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Population, Object
     model, data = read(tmp_path_factory.mktemp("sir"), stream, lmm.rows())
     population = Population(model, data)
     step = estimate_conditional(population, "fo", initial(model), ConditionalSettings(decrease=1e-12))
-    uncertainty, _ = covariance_step(population, step, CovarianceSettings("r"))
+    uncertainty = covariance_step(population, step, CovarianceSettings("r")).uncertainty
     assert uncertainty is not None
     objective = objective_of(population, "fo")
     return population, objective, objective.value(step.estimate), uncertainty

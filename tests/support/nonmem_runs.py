@@ -124,6 +124,32 @@ def read_table(path: Path) -> Table:
     return Table(path.name, {k: np.array(v, dtype=float) for k, v in texts.items()}, texts)
 
 
+def read_page(path: Path, title: str) -> tuple[list[str], Floats]:
+    """Read a matrix from a page of a report: names without blanks, and the symmetric matrix, NaN for dots."""
+    lines = path.read_text(encoding="latin-1").splitlines()
+    start = next(i for i, line in enumerate(lines) if re.fullmatch(rf" \*+ +{title} +\*+", line)) + 3
+    labels: list[str] = []
+    rows: dict[str, list[float]] = {}
+    name = ""
+    for line in lines[start:]:
+        if line.startswith((" ***", " Elapsed", " #")):
+            break
+        words = re.sub(r"(TH|OM|SG) (\d)", r"\1\2", line.lstrip(" +")).split()
+        if words in ([], ["1"]):  # 1 starts a page, with the names over again
+            continue
+        if not re.match(r"(TH|OM|SG)\d", words[0]):
+            rows[name] += [np.nan if word.startswith("..") else float(word) for word in words]
+        elif len(words) == 1 and words[0] in labels and words[0] not in rows:
+            name = words[0]
+            rows[name] = []
+        else:
+            labels += [word for word in words if word not in labels]
+    matrix = np.full((len(labels),) * 2, np.nan)
+    for k, label in enumerate(labels):
+        matrix[k, : k + 1] = matrix[: k + 1, k] = rows[label]
+    return labels, matrix
+
+
 def _fields(line: str) -> list[str]:
     return re.split(r"[,\s]+(?![^(]*\))", line.strip().rstrip(","))  # not within ETC(2,1)
 

@@ -15,8 +15,18 @@ import pytest
 from support.fits import theophylline_fit
 from support.nonmem_runs import corpus
 
+from elbomix.compat.nonmem.matrices import inverse_covariance
 from elbomix.compat.nonmem.write import write_nonmem
-from elbomix.engine.fit import Fit, Iteration, Status, StatusCode, Subpopulations
+from elbomix.engine.estimate import is_fixed
+from elbomix.engine.fit import (
+    Fit,
+    InformationMatrices,
+    Iteration,
+    MatrixState,
+    Status,
+    StatusCode,
+    Subpopulations,
+)
 from elbomix.engine.ir.task import Method
 from elbomix.engine.methods.step import Convergence, Search, Stopped
 
@@ -211,15 +221,23 @@ def test_phm_columns_stand_where_those_of_nonmem_stand(mixture: Fit, tmp_path: P
     assert ours[2][: 13 * 4].split()[2:] == ["1", f"{mixture.subpopulations.probabilities[0, 0]:.5E}"]  # type: ignore[union-attr]
 
 
+def information(
+    fit: Fit, r_state: MatrixState = "sound", s_state: MatrixState = "sound"
+) -> InformationMatrices:
+    """Return R with 1 to 7 on its diagonal where a parameter is estimated, and S = 2 R."""
+    r = np.diag(np.where(is_fixed(fit.model), 0.0, np.cumsum(~is_fixed(fit.model))))
+    return InformationMatrices(r, 2 * r if s_state != "unobtainable" else None, r_state, s_state)
+
+
+def asked_for(fit: Fit, letters: str) -> Fit:
+    assert fit.model.covariance is not None
+    task = replace(fit.model.covariance, options=(("PRINT", letters),))
+    return replace(fit, model=fit.model.replace(covariance=task))
+
+
 def test_matrices_that_print_asks_for(tmp_path: Path) -> None:
     fit = classical(tmp_path)
-    assert fit.uncertainty is not None and fit.model.covariance is not None
-    r = np.diag(np.arange(1.0, 8.0))
-    fit = replace(
-        fit,
-        uncertainty=replace(fit.uncertainty, information=r, cross_product=2 * r),
-        model=fit.model.replace(covariance=replace(fit.model.covariance, options=(("PRINT", "ERS"),))),
-    )
+    fit = asked_for(replace(fit, information=information(fit)), "ERS")
     write_nonmem([fit], tmp_path, "run001", NOW, NOW)
     for suffix, factor in ((".rmt", 1.0), (".smt", 2.0)):
         table = block(tmp_path / f"run001{suffix}").set_index("NAME")
@@ -227,3 +245,123 @@ def test_matrices_that_print_asks_for(tmp_path: Path) -> None:
         kept = table.loc[(table != 0).any(axis=1), (table != 0).any(axis=0)]
         assert np.diag(kept.to_numpy()) == pytest.approx(factor * np.arange(1, 8))
         assert "OMEGA(2,1)" not in kept.index  # a structural zero
+    text = (tmp_path / "run001.lst").read_text()
+    assert re.findall(r"^ \*{20} +(\w MATRIX) +\*{20}$", text, re.M) == ["R MATRIX", "S MATRIX"]
+    page = text[text.index(" S MATRIX ") :]
+    assert re.search(r"^ TH 2\n\+ +0.00E\+00  4.00E\+00$", page, re.M)
+    assert re.search(r"^ OM12\n\+( +\.{9}){5}$", page, re.M)
+
+
+# the words of reports that NONMEM wrote
+@pytest.mark.parametrize(
+    ("r_state", "s_state", "errors", "lines", "files"),
+    [
+        (
+            "indefinite",
+            "sound",
+            False,
+            [
+                "0R MATRIX ALGORITHMICALLY NON-POSITIVE-SEMIDEFINITE",
+                " BUT NONSINGULAR",
+                "0R MATRIX IS OUTPUT",
+                "0COVARIANCE STEP ABORTED",
+            ],
+            {"rmt"},
+        ),
+        (
+            "indefinite",
+            "unobtainable",
+            False,
+            [
+                "0R MATRIX ALGORITHMICALLY NON-POSITIVE-SEMIDEFINITE",
+                " BUT NONSINGULAR",
+                "0R MATRIX IS OUTPUT",
+                "0S MATRIX UNOBTAINABLE",
+                "0COVARIANCE STEP ABORTED",
+            ],
+            {"rmt"},
+        ),
+        (
+            "singular_indefinite",
+            "sound",
+            False,
+            [
+                "0R MATRIX ALGORITHMICALLY SINGULAR",
+                " AND ALGORITHMICALLY NON-POSITIVE-SEMIDEFINITE",
+                "0R MATRIX IS OUTPUT",
+                "0COVARIANCE STEP ABORTED",
+            ],
+            {"rmt"},
+        ),
+        (
+            "singular",
+            "singular",
+            False,
+            [
+                "0R MATRIX ALGORITHMICALLY SINGULAR",
+                "0COVARIANCE MATRIX UNOBTAINABLE",
+                "0R MATRIX IS OUTPUT",
+                "0S MATRIX ALGORITHMICALLY SINGULAR",
+                "0S MATRIX IS OUTPUT",
+            ],
+            {"rmt", "smt"},
+        ),
+        (
+            "sound",
+            "singular",
+            True,
+            [
+                "0S MATRIX ALGORITHMICALLY SINGULAR",
+                "0S MATRIX IS OUTPUT",
+                "0INVERSE COVARIANCE MATRIX SET TO RS*RMAT, WHERE S* IS A PSEUDO INVERSE OF S",
+            ],
+            {"smt", "cov", "cor", "coi"},
+        ),
+        (
+            "not_computed",
+            "singular",
+            False,
+            [
+                "0S MATRIX ALGORITHMICALLY SINGULAR",
+                "0COVARIANCE MATRIX UNOBTAINABLE",
+            ],
+            {"smt"},
+        ),
+        ("sound", "sound", True, [], {"cov", "cor", "coi"}),
+    ],
+)
+def test_what_is_said_of_matrices_that_fail(
+    r_state: MatrixState,
+    s_state: MatrixState,
+    errors: bool,
+    lines: list[str],
+    files: set[str],
+    tmp_path: Path,
+) -> None:
+    fit = classical(tmp_path)
+    fit = replace(fit, information=information(fit, r_state, s_state))
+    if not errors:
+        fit = replace(
+            fit, uncertainty=None, covariance_failure="the matrix is not as it should be; look at THETA2"
+        )
+    write_nonmem([fit], tmp_path, "run001", NOW, NOW)
+    text = (tmp_path / "run001.lst").read_text()
+    said = text[text.index(" Elapsed estimation") : text.index(" Elapsed covariance")].splitlines()[1:]
+    assert said[: len(lines)] == lines
+    assert len(said) == len(lines) + 1  # standard errors from what, or why there are none
+    assert ("look at THETA2" in said[-1]) == (not errors)
+    written = {p.suffix[1:] for p in tmp_path.glob("run001.*")}
+    assert written & {"rmt", "smt", "cov", "cor", "coi"} == files
+
+
+def test_inverse_covariance_of_a_singular_s(tmp_path: Path) -> None:
+    """R S* R; of an S in diagonal form S* has the inverse elements, and zeros for zeros."""
+    fit = classical(tmp_path)
+    found = information(fit, s_state="singular")
+    assert found.r is not None and found.s is not None and fit.uncertainty is not None
+    found.s[0, 0] = 0.0
+    inverse = inverse_covariance(replace(fit, information=found), fit.uncertainty)
+    assert inverse is not None
+    expected = np.diag(found.r) / 2
+    expected[0] = 0.0
+    np.testing.assert_allclose(inverse, np.diag(expected), atol=1e-12)

@@ -99,7 +99,7 @@ def test_fixed_parameters_are_zero_rows_and_cor_has_errors_on_its_diagonal(fit: 
 
 def inverse_covariance_of(fit: Fit) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     assert fit.uncertainty is not None
-    inverse = inverse_covariance(fit.model, fit.uncertainty)
+    inverse = inverse_covariance(fit, fit.uncertainty)
     assert inverse is not None
     return inverse
 
