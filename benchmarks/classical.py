@@ -7,9 +7,9 @@ FOLDER has a folder for each run with its control stream, data and ``case.json``
 ``ofv``, ``theta``, ``omega`` and ``sigma`` as lower triangles, ``se`` of the same form, ``lst_termination``).
 Every run is a process of its own: ``elbomix fit STREAM --method as-written``. NONMEM printed its seconds on
 other machines, so they tell orders of magnitude only. Each step is held against NONMEM's: difference of the
-objectives; largest difference of an estimate, in NONMEM's standard errors; largest relative difference of the
-standard errors; both ends of the search. Where R with nlmixr2 is installed, its FOCEI and SAEM of the
-theophylline example are timed too.
+objectives; largest difference of an estimate, in NONMEM's standard errors (in ours where it printed none);
+largest relative difference of the standard errors; both ends of the search. Where R with nlmixr2 is
+installed, its FOCEI and SAEM of the theophylline example are timed too.
 """
 
 from __future__ import annotations
@@ -93,13 +93,14 @@ def beside(step: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
     """Return what there is to say of one step of ``fit.json`` beside NONMEM's (an entry of ``estimates``)."""
     free = [p for p in step["parameters"] if not p["fixed"]]
     values, errors = by_name(reference), by_name(reference.get("se", {}))
-    known = [p for p in free if p["name"] in errors and errors[p["name"]] > 0.0]
-    shifts = {p["name"]: abs(p["value"] - values[p["name"]]) / errors[p["name"]] for p in known}
-    spread = {
-        p["name"]: abs(p["se"] / errors[p["name"]] - 1.0)
-        for p in known
-        if p["se"] is not None and p["se"] > 0.0
+    own = {p["name"]: p["se"] for p in free if p["se"] is not None and p["se"] > 0.0}
+    scales = {**own, **{name: error for name, error in errors.items() if error > 0.0}}
+    shifts = {
+        p["name"]: abs(p["value"] - values[p["name"]]) / scales[p["name"]]
+        for p in free
+        if p["name"] in values and p["name"] in scales
     }
+    spread = {name: abs(se / errors[name] - 1.0) for name, se in own.items() if errors.get(name, 0.0) > 0.0}
     theirs = reference.get("ofv")
     covariance = step["covariance"] or {}
     return {
@@ -109,6 +110,7 @@ def beside(step: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
         "nonmem_ofv": theirs,
         "ofv_difference": None if theirs is None or step["ofv"] is None else step["ofv"] - theirs,
         "estimate_difference": largest(shifts),
+        "estimate_unit": "SE" if errors else "own SE",
         "se_difference": largest(spread),
         "status": step["status"],
         "message": step["message"],
@@ -162,7 +164,8 @@ def show(row: dict[str, Any]) -> list[str]:
         seconds = step["seconds"].get("estimation", step["seconds"]["total"])
         change = "-" if step["ofv_difference"] is None else f"{step['ofv_difference']:+.4f}"
         line = f"    {step['method']:9s} {seconds:8.2f} s   OFV {change:>10s}"
-        for key, unit, factor in (("estimate_difference", "SE", 1.0), ("se_difference", "%", 100.0)):
+        columns = (("estimate_difference", step["estimate_unit"], 1.0), ("se_difference", "%", 100.0))
+        for key, unit, factor in columns:
             value, name = step[key] or (None, "")
             line += f"   {'-':>17s}" if value is None else f"   {factor * value:7.3f} {unit:2s} {name:11s}"
         lines.append(

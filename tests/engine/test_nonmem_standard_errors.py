@@ -133,18 +133,20 @@ def test_printed_standard_errors(folder: str, name: str, method: Method, matrix:
     np.testing.assert_allclose(found.se, printed_errors(case, found.natural), rtol=rtol)
 
 
-@pytest.mark.parametrize(("closed", "ode"), [("runN032", "runODE032")])
-def test_closed_form_and_differential_equations(closed: str, ode: str) -> None:
-    """One model in two forms, at the same estimates: ours agree to the integrator's TOL=6.
+def test_closed_form_and_differential_equations(tmp_path: Path) -> None:
+    """One model at the same estimates in closed form and integrated with TOL=6: ours agree to 1e-4.
 
     NONMEM's disagree by 1.98 % (its closed form, which test_printed_standard_errors holds to ours, was run at
-    estimates 0.03 standard errors away).
+    estimates 0.03 standard errors away). A term of 1e-30 keeps the equations from the linear solver.
     """
-    equations, solved = load(RUNS, ode), load(RUNS, closed)
+    equations, solved = load(RUNS, "runODE032"), load(RUNS, "runN032")
+    written = equations.stream.read_text(encoding="latin-1")
+    path = tmp_path / equations.stream.name
+    path.write_text(written.replace("-CL*A(1)/V1", "-CL*A(1)/V1-1E-30*A(1)*A(2)"), encoding="latin-1")
     estimate = final(equations)
-    by_equations = at_final(equations, equations.model(), estimate=estimate)
+    by_equations = at_final(equations, read_model(path), estimate=estimate)
     in_closed_form = at_final(solved, solved.model(), estimate=estimate)
-    np.testing.assert_allclose(by_equations.se, in_closed_form.se, rtol=1e-3)
+    np.testing.assert_allclose(by_equations.se, in_closed_form.se, rtol=1e-4)
     theirs = printed_errors(equations, by_equations.natural)
     np.testing.assert_allclose(by_equations.se, theirs, rtol=0.02)
 
