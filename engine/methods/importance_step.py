@@ -121,7 +121,7 @@ class ImportanceSampler:
         proposals = []
         n_eta = self.em.model.n_etas
         for component, likelihood in enumerate(self.population.likelihoods):
-            before = None
+            before = self.population.start_etas
             if self.proposals:
                 before = np.zeros((self.population.n_subjects, n_eta))
                 before[:, self.active] = self.proposals[component].centre
