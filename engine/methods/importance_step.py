@@ -340,7 +340,7 @@ class _Sample:
     def statistics(self, weights: Array) -> Statistics:
         """Return the expectations under ``weights`` [draw, id]."""
         if self.parts is not None:
-            self.scores.accumulate(*self.parts[0], weights)
+            self.scores.accumulate(self.eta, *self.parts[0], weights)
         else:
             self.scores.add(self.eta, weights)
         return self.em.completed(self.scores, self.estimate, self.eta, weights, self.component)
