@@ -58,7 +58,7 @@ NEEDLESS: Mapping[str, str] = {
 # Words of the methods that sample that change nothing here: why.
 NEEDLESS_SAMPLING: Mapping[str, str] = {
     "GRD": "every parameter is estimated in the way that suits it",
-    "MAPITERS": "chains begin at the typical values",
+    "MAPITERS": "chains begin at $ETAS, the step before or the typical values",
     "ISAMPLE_M1A": "chains of a subject do not look at other subjects",
     "IKAPPA": "learned densities weigh all draws",
     "MASSRESET": "learned densities weigh all draws",

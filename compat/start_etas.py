@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from ..engine.estimate import Estimate, initial
 from ..engine.ir.dataset import DataSet
+from ..engine.ir.evaluate import evaluate
 from ..engine.ir.model import Model
+from ..engine.ir.mu import linear_variable
 from ..engine.ir.task import OtherTask
-from ..engine.mu_model import MuModel
+from ..engine.mu_model import MuTermColumn
 from ..parsers.problem import Problem, ProblemError
 
 Array = NDArray[np.float64]
@@ -23,8 +25,8 @@ _NUMBER = re.compile(r"TABLE NO\.\s+(\d+)")
 def start_etas(model: Model, data: DataSet, start: Estimate | None = None) -> Array | None:
     """Return the random effects [id, eta] that $ETAS or $PHIS of ``model`` give, None where neither is there.
 
-    Phis are mu plus eta, mu taken at ``start`` (default: the initial estimates). Raises :class:`ProblemError`
-    where the file cannot be read or does not fit.
+    Phis are MU_n plus eta, MU_n taken at ``start`` (default: the initial estimates). Raises
+    :class:`ProblemError` where the file cannot be read or does not fit.
     """
     tasks = [task for task in model.other_tasks if task.name in ("etas", "phis")]
     if not tasks:
@@ -39,18 +41,38 @@ def start_etas(model: Model, data: DataSet, start: Estimate | None = None) -> Ar
         values, is_phi = _same_for_all(model, data, task, options), task.name == "phis"
     if not is_phi:
         return values
-    mu = MuModel.of(model, data)
-    known = sorted(mu.references)
-    missing = [k + 1 for k in range(model.n_etas) if k not in mu.references and values[:, k].any()]
-    if missing:
+    theta = (start or initial(model)).theta
+    for k in range(model.n_etas):
+        values[:, k] -= _mu(model, data, theta, k + 1, task)
+    return values
+
+
+def _mu(model: Model, data: DataSet, theta: Array, eta: int, task: OtherTask) -> Array:
+    """Return MU_eta [id] at the first record of each subject; 0 where the model has no such variable.
+
+    As in NONMEM the name makes the reference: without it phi is eta.
+    """
+    try:
+        found = linear_variable(model, f"MU_{eta}")
+    except KeyError:
+        return np.zeros(data.n_subjects)
+    if found is None:
         raise _problem(
-            f"the phi of ETA({missing[0]}) is given, and the model has no MU_{missing[0]} that is constant "
-            "within subjects",
+            f"MU_{eta} is no linear function of thetas or their logarithms, so the phi of ETA({eta}) is not "
+            "known",
             task,
             "give etas with $ETAS",
         )
-    values[:, known] -= mu((start or initial(model)).theta)[:, known]
-    return values
+    first = np.searchsorted(data.subject, np.arange(data.n_subjects))
+    columns = {name: values[first] for name, values in (data.event | data.values).items()}
+    mu = np.zeros(data.n_subjects)
+    if found.offset is not None:
+        mu += evaluate(found.offset, columns)
+    for term in found.terms:
+        design = evaluate(term.design, columns) * np.ones(data.n_subjects)
+        column = MuTermColumn(eta - 1, term.theta - 1, term.transform, design)
+        mu += design * column.to_scale(float(theta[column.theta]))
+    return mu
 
 
 def _problem(message: str, task: OtherTask, hint: str = "") -> ProblemError:

@@ -202,6 +202,6 @@ def _estimate(
     if isinstance(settings, TwoStageSettings):
         return estimate_its(population, start, settings, notify)
     if isinstance(settings, SaemSettings):
-        return estimate_saem(population, start, settings, notify)
+        return estimate_saem(population, start, settings, notify, individuals=before)
     assert isinstance(settings, ImportanceSettings)
     return estimate_importance(population, start, settings, notify, method=plan.method, individuals=before)

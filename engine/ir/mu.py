@@ -93,6 +93,32 @@ def mu_references(model: Model) -> tuple[MuReference, ...]:
     return tuple(reference for reference in found if reference is not None)
 
 
+@dataclass(frozen=True)
+class LinearVariable:
+    """A variable that is linear in transformed thetas: offset (None: 0) plus the sum of ``terms``."""
+
+    terms: tuple[MuTerm, ...]
+    offset: Expression | None
+
+
+def linear_variable(model: Model, name: str) -> LinearVariable | None:
+    """Return the last value that the individual model gives to ``name``; None where it is not linear.
+
+    Raises
+    ------
+    KeyError
+        Where nothing is assigned to it.
+    """
+    flow = dataflow(model)
+    places = [k for k, definition in enumerate(flow.definitions) if definition.target == name]
+    if not places:
+        raise KeyError(name)
+    form = _interpret(model, flow)[places[-1]]
+    if form is None or form.link != "identity" or any(a.kind not in TRANSFORMS for a, _ in form.parts):
+        return None
+    return LinearVariable(_terms(form), None if form.offset == ZERO else form.offset)
+
+
 def holder(flow: Dataflow, eta: int) -> int | None:
     """Return the one live definition that names ``eta``, or None where there are several or none."""
     if eta in flow.sinks.etas:
@@ -123,7 +149,7 @@ def _reference(model: Model, flow: Dataflow, forms: list[Maybe], eta: int) -> Mu
         eta,
         definition.target,
         form.link,
-        tuple(MuTerm(a.index, TRANSFORMS[a.kind], c) for a, c in form.parts if a.kind in TRANSFORMS),
+        _terms(form),
         None if form.offset == ZERO else form.offset,
         not _others(form, eta),
         span=flow.statements[definition.position].span,
@@ -145,6 +171,10 @@ def _is_all(model: Model, flow: Dataflow, place: int, form: Form, eta: int) -> b
         and eta not in elsewhere.etas
         and eta < min(alike - elsewhere.etas, default=model.n_etas + 1)
     )
+
+
+def _terms(form: Form) -> tuple[MuTerm, ...]:
+    return tuple(MuTerm(a.index, TRANSFORMS[a.kind], c) for a, c in form.parts if a.kind in TRANSFORMS)
 
 
 def _others(form: Form, eta: int) -> list[tuple[Atom, Expression]]:

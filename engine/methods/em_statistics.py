@@ -5,7 +5,7 @@ Every statistic is linear in the posterior, so that stochastic approximation can
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from ..estimate import Array, Estimate
 from ..kernel.kernel import Directions, Predictions
 from ..objective.observations import Frozen, ObservationLikelihood, Terms
 from ..objective.population import Population
+from ..objective.slopes import slopes_by_value
 from ..objective.terms import NORMAL
 from ..parameterisation import Parameterisation
 
@@ -69,8 +70,11 @@ class OtherParameters:
     ----------
     places
         In the free vector of ``parameterisation``: thetas first, then sigma.
+    reads_sigma
+        Whether the statements read elements of sigma themselves.
     single_eps
-        Whether each normal observation has one eps of its own variance: sigma then has a closed form.
+        Whether each normal observation has one eps of its own variance, and nothing else depends on sigma,
+        which then has a closed form.
     """
 
     def __init__(self, population: Population, thetas: list[int], start: Estimate, interaction: bool) -> None:
@@ -82,8 +86,13 @@ class OtherParameters:
             [free.index(j) for j in thetas] + self.parameterisation.sigma_positions, dtype=np.intp
         )
         diagonal = all(block.size == 1 and block.same_as is None for block in model.sigma)
+        self.reads_sigma = any(likelihood.reads_sigma for likelihood in population.likelihoods)
         self.single_eps = bool(
-            diagonal and model.observation.level is None and model.n_eps and self._one_eps_each(start)
+            diagonal
+            and not self.reads_sigma
+            and model.observation.level is None
+            and model.n_eps
+            and self._one_eps_each(start)
         )
 
     def jacobian(self, estimate: Estimate) -> Array:
@@ -128,17 +137,21 @@ class Scores:
     def add(self, eta: Array, weights: Array) -> None:
         """Add draws ``eta`` [draw, id, eta] with ``weights`` [draw, id], in chunks that fit into memory."""
         for chunk in chunks(self.likelihood, len(eta), len(self.others.thetas)):
-            self.accumulate(*self.evaluate(eta[chunk]), weights[chunk])
+            self.accumulate(eta[chunk], *self.evaluate(eta[chunk]), weights[chunk])
 
     def evaluate(self, eta: Array) -> tuple[Predictions, Terms]:
         """Return predictions and terms of draws ``eta`` [draw, id, eta] along the other thetas."""
         own = self.estimate
         with np.errstate(all="ignore"):
             made = self.likelihood.predict(own.theta, eta, self.directions, own.sigma, own.omega)
-            return made, self.likelihood.summed(made, own.sigma, self.frozen, len(self.others.thetas))
+            terms = self.likelihood.summed(made, own.sigma, self.frozen, len(self.others.thetas))
+        if self.others.reads_sigma:
+            slopes = read_sigma_slopes(self.likelihood, own, eta, self.others.interaction)
+            terms = replace(terms, sigma_gradient=slopes)
+        return made, terms
 
-    def accumulate(self, made: Predictions, terms: Terms, weights: Array) -> None:
-        """Add evaluated draws with ``weights`` [draw, id]."""
+    def accumulate(self, eta: Array, made: Predictions, terms: Terms, weights: Array) -> None:
+        """Add draws ``eta`` [draw, id, eta] that were evaluated, with ``weights`` [draw, id]."""
         k = len(self.others.thetas)
         used = (weights > 0) & np.isfinite(terms.value) & np.isfinite(terms.gradient).all(-1)
         used &= np.isfinite(terms.sigma_gradient).all((-1, -2))
@@ -158,7 +171,7 @@ class Scores:
         scale = self.jacobian[:k, :k]
         self.information[:k, :k] += scale.T @ np.einsum("di,dipq->pq", share, known) @ scale
         if len(self.others.places) > k and not self.others.single_eps:
-            self.information[k:, k:] += self._sigma_information(made, share)
+            self.information[k:, k:] += self._sigma_information(eta, made, share)
 
     def statistics(self, first: Array, second: Array) -> Statistics:
         """Return the statistics with the moments of z."""
@@ -194,7 +207,7 @@ class Scores:
         if (involved.sum(-1) > 1).any():
             self.squares[:] = np.nan
 
-    def _sigma_information(self, made: Predictions, share: Array) -> Array:
+    def _sigma_information(self, eta: Array, made: Predictions, share: Array) -> Array:
         """Return the second derivative to the free parameters of sigma, by differences of exact slopes."""
         others, own = self.others, self.estimate
         k = len(others.thetas)
@@ -210,8 +223,12 @@ class Scores:
                 moved = free.copy()
                 moved[place] += sign * DISPLACEMENT
                 sigma = others.parameterisation.natural(moved).sigma
-                with np.errstate(all="ignore"):
-                    slopes = self.likelihood.summed(bare, sigma, frozen, 0).sigma_gradient
+                if others.reads_sigma:
+                    at = Estimate(own.theta, own.omega, sigma)
+                    slopes = read_sigma_slopes(self.likelihood, at, eta, others.interaction)
+                else:
+                    with np.errstate(all="ignore"):
+                        slopes = self.likelihood.summed(bare, sigma, frozen, 0).sigma_gradient
                 mean = np.einsum(
                     "di,dis->s", share, np.where(share[..., None] > 0, lower_triangle(slopes), 0)
                 )
@@ -231,6 +248,21 @@ class Scores:
         return Frozen(
             np.ascontiguousarray(made.values[:, :, eps]), np.ascontiguousarray(made.derivatives[:, :, eps])
         )
+
+
+def read_sigma_slopes(
+    likelihood: ObservationLikelihood, at: Estimate, eta: Array, interaction: bool
+) -> Array:
+    """Return derivatives [draw, id, eps, eps] of -2 log p(y | eta) to a sigma that the statements read."""
+
+    def values(moved: Estimate) -> Array:
+        with np.errstate(all="ignore"):
+            frozen = None if interaction else likelihood.frozen(moved.theta, "none", moved.sigma)
+            made = likelihood.predict(moved.theta, eta, "none", moved.sigma, moved.omega)
+            return likelihood.summed(made, moved.sigma, frozen).value
+
+    with np.errstate(invalid="ignore"):
+        return slopes_by_value(values, at, "sigma", likelihood.model.sigma)
 
 
 def is_normal(likelihood: ObservationLikelihood, made: Predictions) -> NDArray[np.bool_]:

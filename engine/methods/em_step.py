@@ -50,11 +50,13 @@ class EMStep:
         not_mu: frozenset[int] = frozenset(),
     ) -> None:
         model = population.model
-        if any(likelihood.reads_sigma for likelihood in population.likelihoods):
+        if any(likelihood.reads_omega for likelihood in population.likelihoods) and not all(
+            block.fixed for block in model.omega
+        ):
             raise ModelFailure(
-                "EM methods need the whole dependence on SIGMA, and the statements read its elements",
-                model.sigma[0].span if model.sigma else None,
-                "use FOCE or Laplace, or write the standard deviation as a theta",
+                "EM methods cannot estimate an OMEGA whose elements the statements read",
+                model.omega[0].span,
+                "fix OMEGA, use FOCE or Laplace, or write the standard deviation as a theta",
             )
         self.population, self.model = population, model
         self.mu = MuModel.of(model, population.data, not_mu)

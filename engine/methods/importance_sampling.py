@@ -26,7 +26,7 @@ from .step import Convergence, Step
 from .trend import TrendTest, judge, tested_columns
 
 RISING = 3  # iterations in a row with a rising objective, after which modes are looked for again
-INFORMATION_DRAWS = 1000  # at least, for the information matrix
+FINAL_DRAWS = 1000  # at least, for the objective and the information matrix at the final estimate
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class ImportanceSettings:
     iterations
         Most updates of the estimate; the first row of the history is the start.
     draws, most_draws, objective_sd
-        Draws per subject; where ``objective_sd`` is not 0 their number grows, to ``most_draws`` at most,
-        until the standard error of the objective is below it.
+        Draws per subject; after convergence at least :data:`FINAL_DRAWS`. Where ``objective_sd`` is not 0
+        their number grows, to ``most_draws`` at most, until the standard error of the objective is below it.
     evaluate_only
         The estimate stays: only the proposals improve.
     mode_iterations, mode_interval
@@ -85,19 +85,24 @@ def estimate_importance(
 ) -> Step:
     """Return the step of importance sampling from ``start``.
 
-    ``individuals`` of a step before give the first proposals where ``mode_iterations`` is 0.
+    Where ``mode_iterations`` is 0 the first proposals are those of ``individuals`` (a step before), else the
+    distribution of the random effects around the population's start etas; without either, and else, modes
+    are looked for, from the start etas first.
     """
     began = time.perf_counter()
     em = EMStep(population, start, interaction=settings.interaction, not_mu=settings.not_mu)
     sampler = ImportanceSampler(em, settings.proposal)
     if individuals is not None:
         sampler.follow_moments(start, individuals.cond_mean, individuals.cond_cov)
+    elif population.start_etas is not None and settings.mode_iterations == 0:
+        spread = np.tile(start.omega, (population.n_subjects, 1, 1))
+        sampler.follow_moments(start, population.start_etas, spread)
     history: list[Iteration] = []
     rows: list[Array] = []
     estimate, draws, gain = start, settings.draws, StepGain(em)
     convergence: Convergence | None = None
 
-    def expect(number: int, name: str, wanted: bool) -> Expectation:
+    def expect(number: int, name: str, draws: int, wanted: bool) -> Expectation:
         if not settings.proposal.from_prior and _wants_modes(settings, sampler, number, history):
             sampler.follow_modes(estimate, settings.mode_starts)
         elif not settings.proposal.from_prior and any(lost.any() for lost in sampler.lost):
@@ -112,7 +117,8 @@ def estimate_importance(
     number = 0
     while True:
         last = number == settings.iterations
-        found = expect(number, f"iteration/{number}", not (last or settings.evaluate_only))
+        wanted = not (last or settings.evaluate_only)
+        found = expect(number, f"iteration/{number}", draws, wanted)
         lost = np.flatnonzero(~np.isfinite(found.by_subject))
         if len(lost):
             return _failed(population, method, estimate, found, history, lost, settings, began)
@@ -121,7 +127,8 @@ def estimate_importance(
             convergence = _tested(population, settings, rows, found.se)
             if convergence.converged:
                 estimate = _mean(em, rows, settings.test)
-                found = expect(number, "final", False)
+                draws = max(draws, FINAL_DRAWS)
+                found = expect(number, "final", draws, False)
                 break
         if last:
             break
@@ -135,8 +142,8 @@ def estimate_importance(
     information, scores = None, None
     if settings.information:
         more = found
-        if draws < INFORMATION_DRAWS:  # even points: half the error of random ones and less
-            more = sampler.expectation(estimate, INFORMATION_DRAWS, "information", False, "lattice")
+        if draws < FINAL_DRAWS:  # even points: half the error of random ones and less
+            more = sampler.expectation(estimate, FINAL_DRAWS, "information", False, "sobol")
         information, scores = louis_information(em, estimate, more.draws)
     return Step(
         method,

@@ -121,7 +121,7 @@ class ImportanceSampler:
         proposals = []
         n_eta = self.em.model.n_etas
         for component, likelihood in enumerate(self.population.likelihoods):
-            before = None
+            before = self.population.start_etas
             if self.proposals:
                 before = np.zeros((self.population.n_subjects, n_eta))
                 before[:, self.active] = self.proposals[component].centre
@@ -340,7 +340,7 @@ class _Sample:
     def statistics(self, weights: Array) -> Statistics:
         """Return the expectations under ``weights`` [draw, id]."""
         if self.parts is not None:
-            self.scores.accumulate(*self.parts[0], weights)
+            self.scores.accumulate(self.eta, *self.parts[0], weights)
         else:
             self.scores.add(self.eta, weights)
         return self.em.completed(self.scores, self.estimate, self.eta, weights, self.component)

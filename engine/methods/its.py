@@ -57,7 +57,10 @@ class TwoStageSettings:
 def estimate_its(
     population: Population, start: Estimate, settings: TwoStageSettings, observer: Observer | None = None
 ) -> Step:
-    """Return the step of the iterative two stage method from ``start``."""
+    """Return the step of the iterative two stage method from ``start``.
+
+    The first searches for modes begin at the population's start etas where it has any.
+    """
     began = time.perf_counter()
     interaction = settings.objective in ("focei", "laplacei")
     em = EMStep(population, start, interaction=interaction, not_mu=settings.not_mu)
@@ -66,6 +69,8 @@ def estimate_its(
     rows: list[Array] = []
     estimate, gain = start, StepGain(em)
     modes: Array | None = None
+    if population.start_etas is not None:
+        modes = np.stack([population.start_etas] * len(population.likelihoods))
     convergence: Convergence | None = None
     for number in range(settings.iterations + 1):
         found = objective.value(estimate, modes)

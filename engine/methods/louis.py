@@ -10,7 +10,7 @@ Draws are those of z = mu + eta: of thetas of mus and of omega all is then known
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ..kernel.kernel import Directions, Predictions
 from ..natural_parameters import NaturalParameters
 from ..objective.observations import Frozen, ObservationLikelihood
 from ..objective.prior import PriorPenalty
-from .em_statistics import chunks
+from .em_statistics import chunks, read_sigma_slopes
 from .em_step import EMStep
 
 DISPLACEMENT = 1e-2  # of a parameter, in its own standard deviations given all others and the random effects
@@ -165,6 +165,9 @@ class _Louis:
         with np.errstate(all="ignore"):
             made = likelihood.predict(at.theta, eta, self.directions, at.sigma, at.omega)
             terms = likelihood.summed(made, at.sigma, self._frozen(likelihood, at), 0)
+        if self.em.others.reads_sigma:
+            slopes = read_sigma_slopes(likelihood, at, eta, self.em.others.interaction)
+            terms = replace(terms, sigma_gradient=slopes)
         # far out, where a density cannot be told from 0, a draw has no weight
         known = np.asarray(
             np.isfinite(terms.gradient).all(-1) & np.isfinite(terms.sigma_gradient).all((-1, -2))

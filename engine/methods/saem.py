@@ -63,13 +63,20 @@ class SaemSettings:
 
 
 def estimate_saem(
-    population: Population, start: Estimate, settings: SaemSettings, observer: Observer | None = None
+    population: Population,
+    start: Estimate,
+    settings: SaemSettings,
+    observer: Observer | None = None,
+    *,
+    individuals: Individuals | None = None,
 ) -> Step:
     """Fit by SAEM.
 
     The objective of the step is the method's own: minus twice the sum over subjects of the logarithm of
     the posterior mean of p(y, z), without 2 pi. It is no marginal likelihood and compares no models.
-    Iterations of burn-in have negative numbers; number 0 and later ones (phase ``"stochastic"``) average.
+    Chains begin at the conditional means of ``individuals`` (a step before), else at the population's start
+    etas, else at 0. Iterations of burn-in have negative numbers; number 0 and later ones (phase
+    ``"stochastic"``) average.
     """
     began = time.perf_counter()
     s = settings
@@ -82,7 +89,7 @@ def estimate_saem(
     fewest = -(-FEWEST_DRAWS // population.n_subjects) if s.more_chains else 2
     n_chains = max(s.chains, fewest, 2)
     method = StochasticEM(population, start, s.kernels, n_chains, annealed, s.seed, s.not_mu)
-    state = method.begin(start)
+    state = method.begin(start, population.start_etas if individuals is None else individuals.cond_mean)
     history: list[Iteration] = []
 
     def record(phase: str, number: int, objective: float, estimate: Estimate) -> None:

@@ -110,13 +110,14 @@ class StochasticEM:
         self.kernels = replace(kernels, learned=max(kernels.learned, 1)) if is_mixture else kernels
         self.generator = stream(seed, "saem")
 
-    def begin(self, start: Estimate) -> State:
-        """Return the state at the start: all chains at eta = 0, annealed variances inflated."""
+    def begin(self, start: Estimate, etas: Array | None = None) -> State:
+        """Return the state at the start: chains at ``etas`` [id, eta] (or 0), annealed variances inflated."""
         estimate = start
         if self.annealing.omega and self.annealing.iterations > 0:
             estimate = Estimate(start.theta, _inflated(self.model, start.omega), start.sigma)
         k, n = len(self.population.likelihoods), self.population.n_subjects
-        phi = np.tile(self._mu(estimate), (self.n_chains, 1, 1))
+        first = self._mu(estimate) if etas is None else self._mu(estimate) + etas[:, self.active]
+        phi = np.tile(first, (self.n_chains, 1, 1))
         values = [self._values(estimate, c, phi) for c in range(k)]
         chains = [start_chains(phi, value, self._omega(estimate)) for value in values]
         never = np.full((k, n), -np.inf)

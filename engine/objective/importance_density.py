@@ -13,9 +13,7 @@ from scipy.special import gammaincinv, gammaln, logsumexp, ndtri
 from ..estimate import Array
 from ..streams import stream, stream_seed
 
-Points = Literal["random", "sobol", "lattice"]
-# generating vector of a lattice sequence for up to 2^20 points (Cools, Kuo and Nuyens 2006)
-LATTICE = np.array([1, 182667, 469891, 498753, 110745, 446247, 250185, 118627, 245333, 283199])
+Points = Literal["random", "sobol"]
 LOG_2PI = math.log(2.0 * math.pi)
 BITS = 30  # of the coordinates of a Sobol net
 SCALES = np.array([1.2, 1.5, 1.9, 2.4, 3.0])  # of the variance, tried for each subject: never too narrow
@@ -120,35 +118,21 @@ class BasePoints:
 def base_points(
     draws: int, subjects: int, dimensions: int, method: Points, seed: int, name: str
 ) -> BasePoints:
-    """Return random points, or quasi-random ones shifted at random for each subject.
+    """Return random points, or those of a Sobol net whose digits are shifted at random for each subject.
 
-    The shift (of the digits of a Sobol net, of the points of a lattice: Cranley and Patterson 1976) keeps the
-    points of each subject even and the errors of different subjects independent.
+    The shift keeps the points of each subject even and the errors of different subjects independent (L'Ecuyer
+    and Lemieux 2002, section 2).
     """
     generator = stream(seed, name)
     if method == "random":
         normal = generator.standard_normal((draws, subjects, dimensions))
         return BasePoints(normal, generator.random((draws, subjects)))
+    from scipy.stats.qmc import Sobol  # costs most of a second to import
+
     size = dimensions + 1
-    if method == "sobol" or size > len(LATTICE):
-        from scipy.stats.qmc import Sobol  # costs most of a second to import
-
-        net = Sobol(size, scramble=True, seed=stream_seed(seed, name + "/net") % 2**31, bits=BITS)
-        base = net.random_base2(max(math.ceil(math.log2(max(draws, 1))), 0))[:draws]
-        digits = (base * 2**BITS).astype(np.int64)
-        shift = generator.integers(0, 2**BITS, (subjects, size))
-        uniform = ((digits[:, None, :] ^ shift) + 0.5) / 2**BITS
-    else:
-        base = _radical_inverse(draws)[:, None] * LATTICE[:size]
-        uniform = np.mod(base[:, None, :] + generator.random((subjects, size)), 1.0)
-    uniform = np.clip(uniform, 1e-12, 1.0 - 1e-12)
+    net = Sobol(size, scramble=True, seed=stream_seed(seed, name + "/net") % 2**31, bits=BITS)
+    base = net.random_base2(max(math.ceil(math.log2(max(draws, 1))), 0))[:draws]
+    digits = (base * 2**BITS).astype(np.int64)
+    shift = generator.integers(0, 2**BITS, (subjects, size))
+    uniform = np.clip(((digits[:, None, :] ^ shift) + 0.5) / 2**BITS, 1e-12, 1.0 - 1e-12)
     return BasePoints(np.asarray(ndtri(uniform[..., :-1])), uniform[..., -1])
-
-
-def _radical_inverse(n: int) -> Array:
-    """Return 0, 1/2, 1/4, 3/4...: the bits of 0 to n - 1 mirrored at the point."""
-    left, value, digit = np.arange(n), np.zeros(n), 0.5
-    while left.any():
-        value += digit * (left % 2)
-        left, digit = left // 2, 0.5 * digit
-    return value

@@ -142,7 +142,10 @@ def slopes_by_value(
     which: str,
     blocks: tuple[CovarianceBlock, ...],
 ) -> Array:
-    """Return the derivatives to one covariance matrix by fourth-order differences of the contributions."""
+    """Return the derivatives to one covariance matrix by fourth-order differences of the contributions.
+
+    ``contributions`` gives [..], one for each subject, or draw and subject; returned are [.., n, n].
+    """
     n = dimension(blocks)
     slopes: dict[tuple[int, int], Array] = {}
     for i, j in free_elements(blocks):
@@ -152,8 +155,8 @@ def slopes_by_value(
             parts = {"theta": estimate.theta, "omega": estimate.omega, "sigma": estimate.sigma, which: moved}
             total = total + weight * contributions(Estimate(**parts)) / (step / abs(multiple))
         slopes[i, j] = np.asarray(total if i == j else 0.5 * total)
-    ids = len(contributions(estimate)) if not slopes else len(next(iter(slopes.values())))
-    found = np.zeros((ids, n, n))
+    shape = (contributions(estimate) if not slopes else next(iter(slopes.values()))).shape
+    found = np.zeros((*shape, n, n))
     for (i, j), slope in slopes.items():
-        found[:, i, j] = found[:, j, i] = slope
+        found[..., i, j] = found[..., j, i] = slope
     return found

@@ -38,10 +38,10 @@ TABLE NO.     2: Importance Sampling: Problem=1
 MU = np.log(2.0) + 0.1 * np.array([10.0, 20.0, 30.0])
 
 
-def found(folder: Path, record: str, tables: str = TABLES):  # type: ignore[no-untyped-def]
+def found(folder: Path, record: str, tables: str = TABLES, text: str = TEXT):  # type: ignore[no-untyped-def]
     (folder / "data.csv").write_text(DATA)
     (folder / "before.phi").write_text(tables)
-    model = parse_model(TEXT + record, str(folder / "run.ctl"))
+    model = parse_model(text + record, str(folder / "run.ctl"))
     return start_etas(model, read_data(model, folder / "data.csv"))
 
 
@@ -64,7 +64,21 @@ def test_phis_are_mu_and_eta(tmp_path: Path) -> None:
     """mu = log 2 + 0.1 WT at the initial estimates."""
     etas = found(tmp_path, "$ETAS FILE=before.phi TBLN=2\n")
     np.testing.assert_allclose(etas[:, 0], np.array([2.0, 3.0, 4.0]) - MU, rtol=1e-14)
-    np.testing.assert_allclose(found(tmp_path, "$PHIS 3\n")[:, 0], 3.0 - MU, rtol=1e-14)
+    etas = found(tmp_path, "$PHIS 3 0.5\n")
+    np.testing.assert_allclose(etas[:, 0], 3.0 - MU, rtol=1e-14)
+    np.testing.assert_array_equal(etas[:, 1], 0.5)  # without MU_2 phi is eta, as in NONMEM's files
+
+
+def test_only_variables_by_the_name_of_mu_count(tmp_path: Path) -> None:
+    """The eta is mu-referenced, but NONMEM, which wrote the file, saw no MU_1; or more than MU_1 is mu."""
+    plain = TEXT.replace("MU_1", "LTVA")
+    np.testing.assert_array_equal(found(tmp_path, "$PHIS 3\n", text=plain)[:, 0], 3.0)
+    part = TEXT.replace(" + THETA(2)*WT", "").replace("+ ETA(1))", "+ ETA(1))*EXP(THETA(2)*WT)")
+    etas = found(tmp_path, "$PHIS 3\n", text=part)
+    np.testing.assert_allclose(etas[:, 0], 3.0 - np.log(2.0), rtol=1e-14)
+    curved = TEXT.replace("LOG(THETA(1))", "LOG(THETA(1)+THETA(2)**2)")
+    with pytest.raises(ProblemError, match="MU_1 is no linear function"):
+        found(tmp_path, "$PHIS 3\n", text=curved)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +87,6 @@ def test_phis_are_mu_and_eta(tmp_path: Path) -> None:
         ("$ETAS 1 2 3\n", "3 values for 2 etas"),
         ("$ETAS FILE=absent.phi\n", "cannot read"),
         ("$ETAS FILE=before.phi TBLN=7\n", "no table 7"),
-        ("$PHIS 1 2\n", "no MU_2"),
         ("$ETAS 1\n$PHIS 2\n", "more than once"),
     ],
 )

@@ -248,6 +248,17 @@ def test_options_of_the_streams_own_step_are_taken(tmp_path: Path) -> None:
     assert step.settings.max_evaluations is None
 
 
+@pytest.mark.parametrize(
+    ("words", "points"),
+    [("", "sobol"), ("RANMETHOD=S2", "sobol"), ("RANMETHOD=3S2P", "sobol"), ("RANMETHOD=3", "random")],
+)
+def test_points_are_even_unless_the_step_names_a_generator(words: str, points: str, tmp_path: Path) -> None:
+    job = prepare(stream(tmp_path, f"$ESTIMATION METHOD=IMP {words}\n"), method="as-written")
+    settings = job.steps[0].settings
+    assert isinstance(settings, ImportanceSettings)
+    assert settings.proposal.points == points
+
+
 def test_a_later_problem_that_only_simulates_is_left_out_with_a_notice(tmp_path: Path) -> None:
     path = stream(tmp_path, "$ESTIMATION METHOD=1 INTERACTION MAXEVAL=0\n")
     second = "$PROBLEM simulations\n$INPUT ID TIME AMT DV EVID MDV WT SEX\n$DATA theophylline.csv IGNORE=@\n"

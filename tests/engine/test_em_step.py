@@ -15,6 +15,7 @@ from elbomix.engine.data.batch import build_batch
 from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.failure import ModelFailure
 from elbomix.engine.methods.em_step import EMStep, louis_step
+from elbomix.engine.methods.louis import WeightedDraws, louis_information
 from elbomix.engine.mu_design import MuDesign
 from elbomix.engine.mu_model import MuModel
 from elbomix.engine.objective.population import Population
@@ -98,11 +99,11 @@ def test_the_steps_of_sigma_and_its_closed_form_end_alike(tmp_path: Path) -> Non
     np.testing.assert_allclose(found.flatten(), closed.flatten(), rtol=1e-3, atol=1e-4)
 
 
-def test_scores_are_the_slopes_of_the_expected_deviance(tmp_path: Path) -> None:
+@pytest.mark.parametrize("factor", ["TIME", "TIME*SQRT(SIGMA(2,2))", "(TIME + SIGMA(2,1))*SIGMA(1,1)"])
+def test_scores_are_the_slopes_of_the_expected_deviance(tmp_path: Path, factor: str) -> None:
     rows = lmm.rows(10)
-    stream = (
-        lmm.stream().replace("EPS(1)", "EPS(1) + TIME*EPS(2)").replace("$SIGMA 1", "$SIGMA BLOCK(2) 1 .1 .3")
-    )
+    stream = lmm.stream().replace("EPS(1)", f"EPS(1) + {factor}*EPS(2)")
+    stream = stream.replace("$SIGMA 1", "$SIGMA BLOCK(2) 1 .1 .3")
     model, data = read(tmp_path, stream, rows)
     em = EMStep(Population(model, data), not_mu=frozenset({1}))
     start = initial(model)
@@ -167,10 +168,33 @@ def test_a_step_is_one_of_newton_within_limits() -> None:
     )
 
 
-def test_statements_that_read_sigma_are_refused(tmp_path: Path) -> None:
-    stream = lmm.stream().replace("+ EPS(1)", "+ SIGMA(1,1)*EPS(1)")
-    model, data = read(tmp_path, stream, lmm.rows(5))
-    with pytest.raises(ModelFailure, match="SIGMA"):
+def test_a_sigma_that_the_statements_read_gets_to_the_same_maximum(tmp_path: Path) -> None:
+    # the variance is sigma squared here, and sigma there
+    rows = lmm.rows()
+    plain, data = read(tmp_path, lmm.stream(), rows)
+    twice, _ = read(tmp_path, lmm.stream().replace("EPS(1)", "SQRT(SIGMA(1,1))*EPS(1)"), rows)
+    em, other = EMStep(Population(plain, data)), EMStep(Population(twice, data))
+    expected = iterate(em, rows, initial(plain), 100)[-1]
+    read_sigma = initial(twice)
+    for _ in range(100):  # exact posteriors are those of the plain model
+        same = Estimate(read_sigma.theta, read_sigma.omega, read_sigma.sigma**2)
+        read_sigma = other.maximise(read_sigma, other.statistics(read_sigma, *lmm.exact_draws(rows, same)))
+    np.testing.assert_allclose(read_sigma.theta, expected.theta, rtol=1e-5)
+    np.testing.assert_allclose(read_sigma.omega, expected.omega, rtol=1e-4)
+    np.testing.assert_allclose(read_sigma.sigma**2, expected.sigma, rtol=1e-4)
+    # and its information is that of the variance, by the chain rule: d variance = 2 sigma d sigma
+    draws = WeightedDraws(*lmm.exact_draws(rows, expected))
+    theirs, their_scores = louis_information(em, expected, (draws,))
+    ours, our_scores = louis_information(other, read_sigma, (draws,))
+    chain = np.ones(len(theirs))
+    chain[len(expected.theta)] = 2.0 * float(read_sigma.sigma[0, 0])
+    np.testing.assert_allclose(our_scores, their_scores * chain, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(ours, theirs * np.outer(chain, chain), rtol=1e-2, atol=0.05)
+
+
+def test_an_omega_that_the_statements_read_is_refused(tmp_path: Path) -> None:
+    model, data = read(tmp_path, lmm.stream().replace("+ EPS(1)", "+ OMEGA(1,1)*EPS(1)"), lmm.rows(5))
+    with pytest.raises(ModelFailure, match="OMEGA"):
         EMStep(Population(model, data))
 
 

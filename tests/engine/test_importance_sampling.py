@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import kstest, multivariate_normal, multivariate_t
 from support import linear_mixed as lmm
 from support.nonmem_runs import corpus, load
+from support.quadrature import Quadrature, normal_log_likelihood
 from support.streams import read
 
 from elbomix.engine.estimate import Estimate, initial
@@ -40,7 +41,7 @@ def proposal(df: int = 0, tail: float | None = None) -> Proposal:
 @pytest.mark.parametrize("df", [0, 4, 7])
 def test_densities_are_those_of_the_draws(df: int) -> None:
     made = proposal(df)
-    for points in ("random", "sobol", "lattice"):
+    for points in ("random", "sobol"):
         drawn, density = made.draw(base_points(4096, 2, 2, points, 7, "test"))
         for i in range(2):
             scale = made.scale[i] * made.covariance[i]
@@ -72,13 +73,13 @@ def test_two_scales_are_a_mixture() -> None:
 
 def test_even_points_integrate_better_than_random_ones() -> None:
     errors = {}
-    for points in ("random", "sobol", "lattice"):
+    for points in ("random", "sobol"):
         base = base_points(1024, 50, 5, points, 3, "test")
         smooth = np.cos(0.4 * base.normal.sum(-1)).mean(0) - np.exp(-0.08 * 5)
         errors[points] = np.sqrt((smooth**2).mean())
     # cos has a variance below 1/2: 50 means of 1024
     assert errors["random"] < 1.5 * np.sqrt(0.5 / 1024)
-    assert max(errors["sobol"], errors["lattice"]) < 0.5 * errors["random"]
+    assert errors["sobol"] < 0.5 * errors["random"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_information_and_scores_are_exact(tmp_path: Path, not_mu: frozenset[int]
     rows = lmm.rows()
     model, data = read(tmp_path, lmm.stream(), rows)
     settings = replace(EVALUATE, draws=4000, iterations=1, information=True, not_mu=not_mu)
-    even = ProposalSettings(acceptance=0.6, points="lattice")
+    even = ProposalSettings(acceptance=0.6, points="sobol")
     step = estimate_importance(Population(model, data), AT, replace(settings, proposal=even))
     assert step.information is not None and step.scores is not None
     values = AT.flatten()
@@ -171,7 +172,7 @@ def test_a_fit_ends_at_the_exact_maximum(tmp_path: Path, method: str) -> None:
         iterations=200,
         draws=400,
         mode_iterations=1 if method == "imp" else 200,
-        proposal=ProposalSettings(acceptance=0.6, points="lattice"),
+        proposal=ProposalSettings(acceptance=0.6, points="sobol"),
         test=TrendTest("all", 1, 10),
     )
     step = estimate_importance(Population(model, data), initial(model), settings, seen.append, method=method)  # type: ignore[arg-type]
@@ -254,7 +255,7 @@ def test_theophylline_reaches_the_maximum_of_quadrature(root: Path) -> None:
     settings = ImportanceSettings(
         iterations=200,
         draws=1000,
-        proposal=ProposalSettings(acceptance=0.0, points="lattice"),
+        proposal=ProposalSettings(acceptance=0.0, points="sobol"),
         test=TrendTest("all", 1, 10),
         information=False,
     )
@@ -323,19 +324,54 @@ def test_objective_of_a_mixture_at_the_estimates_of_nonmem() -> None:
 
 
 def test_rows_of_a_run_at_the_estimates_of_nonmem() -> None:
-    # the last row of this run (2675.29) belongs to no estimates that were printed; the others do
     run = load("nonmem", "acop-foce-bayes-imp")
     model = run.model()
-    population = Population(model, run.data(model))
+    data = run.data(model)
+    population = Population(model, data)
     text = (run.folder / "acop-fake-bayes.ext").read_text().split("TABLE NO.     3")[1]
-    for line in text.splitlines()[2:4]:
+    for position, line in enumerate(text.splitlines()[2:5]):
         v = [float(word) for word in line.split()]
         at = Estimate(np.array(v[1:6]), np.array([[v[7], v[8]], [v[8], v[9]]]), np.array([[v[6]]]))
-        _agrees(estimate_importance(population, at, replace(EVALUATE, iterations=1)), v[10], 0.6)
+        step = estimate_importance(population, at, replace(EVALUATE, iterations=1))
+        if position < 2:
+            _agrees(step, v[10], 0.6)
+            continue
+        # Their last row is 34 higher than the likelihood at its estimates: volume has risen by more than a
+        # tenth within five iterations, twice the posterior SD of its eta, and proposals that stay at the etas
+        # of the iteration before miss the posterior. Quadrature, written apart from this, tells.
+        exact = acop_quadrature(pd.read_csv(run.folder / run.case["data"])).minus_two_ll(np.array(v[1:10]))
+        exact -= data.n_observations * np.log(2 * np.pi)
+        assert v[10] - exact > 30.0
+        _agrees(step, exact, 0.0)
+
+
+def acop_quadrature(table: pd.DataFrame) -> Quadrature:
+    """Return the likelihood of one compartment with absorption and one dose at time 0, sigma 1.
+
+    Parameters: ka, cl, v, proportional and additive SD, sigma, omega (lower triangle).
+    """
+    groups = [g for _, g in table.groupby("id", sort=False)]
+    seen = [g[g["evid"] == 0] for g in groups]
+    longest = max(len(g) for g in seen)
+    time, dv, where = (np.zeros((len(seen), longest)) for _ in range(3))
+    for i, g in enumerate(seen):
+        time[i, : len(g)], dv[i, : len(g)], where[i, : len(g)] = g["time"], g["dv"], 1.0
+    dose = np.array([g["amt"].sum() for g in groups])[:, None]
+    size = np.array([(g["wt"].iloc[0] / 70.0) ** 0.75 for g in groups])
+
+    def conditional(p: Floats, eta: Floats) -> Floats:
+        clearance, volume = p[1] * size * np.exp(eta[..., 0]), p[2] * np.exp(eta[..., 1])
+        k = (clearance / volume)[..., None]
+        decay = np.exp(-k * time) - np.exp(-p[0] * time)
+        mean = dose / volume[..., None] * p[0] / (p[0] - k) * decay
+        sd = mean * p[3] + p[4]
+        return normal_log_likelihood(dv, mean, np.where(sd == 0, 1.0, sd**2), where)
+
+    return Quadrature(len(seen), conditional, lambda p: np.array([[p[6], p[7]], [p[7], p[8]]]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bauer-504-saem-imp", "acop-foce-bayes-imp"])
+@pytest.mark.parametrize("name", ["bauer-504-saem-imp", "acop-foce-bayes-imp", "bauer-ad3tr4-blq-imp"])
 def test_fits_from_the_initial_estimates_of_streams(name: str) -> None:
     population, at, _, _ = _reference(name)
     settings = ImportanceSettings(

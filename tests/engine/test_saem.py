@@ -358,6 +358,12 @@ def test_the_objective_is_the_one_nonmem_reports(name: str, expected: float) -> 
     step = estimate_saem(Population(model, data), reference, settings)
     # posterior means of densities over 1000 draws: 60 subjects with 2 % each on the -2 log scale
     assert step.ofv == pytest.approx(expected, abs=1.0)
+    # each subject too: theirs are means over as many draws, correlated ones
+    table = load("nonmem", name).folder.glob("*.phi")
+    rows = next(table).read_text().split("TABLE NO.")[1].splitlines()[2:]
+    theirs = np.array([float(row.split()[-1]) for row in rows])
+    assert theirs.sum() == pytest.approx(expected, abs=1e-3)
+    assert np.abs(step.individuals.objective - theirs).max() < 0.3
 
 
 @pytest.mark.slow
