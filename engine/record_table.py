@@ -123,9 +123,13 @@ def _slopes(model: Model, residuals: Residuals, individual: Individual, wanted: 
         return {}
     response = residuals.response(individual.eta)
     out = {}
-    for name, (kind, number) in items.items():
-        if number <= (model.n_etas if kind == "eta" else model.n_eps):
-            out[name] = (response.slope if kind == "eta" else response.eps)[:, number - 1]
+    for name, item in items.items():
+        if item.number > (model.n_etas if item.kind == "eta" else model.n_eps):
+            continue
+        if item.eta:
+            out[name] = response.eps_slope[:, item.number - 1, item.eta - 1]
+        else:
+            out[name] = (response.slope if item.kind == "eta" else response.eps)[:, item.number - 1]
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from .failure import ModelFailure
 from .ir.compartment import OdeDynamics
@@ -19,8 +20,10 @@ TYPICAL = ("IPRD", "IRS", "IWRS", "NIPRED", "NIRES", "NIWRES", "IPREDI", "IRESI"
 SIMULATED = ("EPRED", "ERES", "EWRES", "ECWRES", "EIPRED", "EIRES", "EIWRES", "NPD", "NPDE")
 ITEMS = (*POPULATION, *CONDITIONAL, *INDIVIDUAL, *TYPICAL, *SIMULATED, "OBJI", "MDVRES")
 """The predictions and residuals that tables may ask for by name."""
+EVENTS = ("EVID", "MDV")
+"""Data items that every record has, whether the file has them or not."""
 
-_SLOPE = re.compile(r"(G|HH?)(\d{1,3})1")
+_SLOPE = re.compile(r"(G|HH?)(?:(\d{1,3})1|\((\d{1,3}),(\d{1,3})\))")
 
 
 @dataclass(frozen=True)
@@ -88,10 +91,25 @@ def _numbers(text: str, n_etas: int, span: Span | None) -> tuple[int, ...]:
     return tuple(sorted(set(found)))
 
 
-def slope_item(item: str) -> tuple[str, int] | None:
-    """Return ("eta" or "eps", its number) of the derivative of the response that ``item`` is, or None."""
+@dataclass(frozen=True)
+class SlopeItem:
+    """A derivative of the response: to an eta or eps (``kind``) and then to ``eta``, numbers from 1, 0: none.
+
+    G(2,1) is that to ETA(2), H(1,1) that to EPS(1), H(1,3) that to EPS(1) and ETA(2).
+    """
+
+    kind: Literal["eta", "eps"]
+    number: int
+    eta: int = 0
+
+
+def slope_item(item: str) -> SlopeItem | None:
+    """Return the derivative of the response that ``item`` is, or None."""
     match = _SLOPE.fullmatch(item.upper())
-    return None if match is None else ("eta" if match[1] == "G" else "eps", int(match[2]))
+    if match is None:
+        return None
+    kind: Literal["eta", "eps"] = "eta" if match[1] == "G" else "eps"
+    return SlopeItem(kind, int(match[2] or match[3]), int(match[4] or 1) - 1)
 
 
 def asked(model: Model) -> set[str]:
@@ -117,15 +135,18 @@ def check_tables(model: Model) -> None:
     known = variables | {f"ETA{k + 1}" for k in range(model.n_etas)} | set(ITEMS)
     for table in model.tables:
         for item in _named(table):
-            if item.upper() in known or model.inputs.resolve(item):
+            if item.upper() in known or item.upper() in EVENTS or model.inputs.resolve(item):
                 continue
             slope = slope_item(item)
             if slope is not None:
-                count = model.n_etas if slope[0] == "eta" else model.n_eps
-                if 1 <= slope[1] <= count:
+                if slope.kind == "eta" and slope.eta:
+                    message = f"second derivatives to random effects ({item}) are not computed"
+                    raise ModelFailure(message, table.span, "G(1,1), H(1,1) and H(1,2) are there")
+                count = model.n_etas if slope.kind == "eta" else model.n_eps
+                if 1 <= slope.number <= count and 0 <= slope.eta <= model.n_etas:
                     continue
-                message = f"{item} is the derivative to {slope[0].upper()}({slope[1]}), which does not exist"
-                raise ModelFailure(message, table.span, f"there are {count}")
+                message = f"{item} is the derivative to an ETA or EPS that does not exist"
+                raise ModelFailure(message, table.span, f"there are {model.n_etas} ETA, {model.n_eps} EPS")
             message = f"the table item {item} is not supported yet, or no such variable exists"
             raise ModelFailure(message, table.span, f"residuals and predictions: {', '.join(ITEMS)}")
         for name, value in table.options:

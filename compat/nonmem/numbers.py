@@ -13,16 +13,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 _FORMAT = re.compile(
-    r"(?P<separator>[s,t])?(?:(?P<scale>-?\d+)P)?,?(?P<kind>ES|[EFG])(?P<width>\d+)\.(?P<decimals>\d+)"
+    r"(?P<separator>[s,t;cq])?(?:(?P<scale>-?\d+)P)?,?(?P<kind>ES|[EFG])(?P<width>\d+)\.(?P<decimals>\d+)"
     r"(?:E(?P<exponent>\d+))?(?::\d+)?",
     re.IGNORECASE,
 )
-_SEPARATORS = {"s": " ", ",": ",", "t": "\t"}
+_SEPARATORS = {"s": " ", ",": ",", "t": "\t", ";": ";", "c": ",", "q": ","}
+_WHOLE_FORMATS = {"CSV": "c1PG23.16", "QCSV": "q1PG23.16"}
 
 
 @dataclass(frozen=True)
 class FieldFormat:
-    """A numeric format of output files, such as ``s1PE11.4``: separator, then a Fortran descriptor."""
+    """A numeric format of output files, such as ``s1PE11.4``: separator, then a Fortran descriptor.
+
+    ``compact`` leaves out all blanks; ``quoted`` puts labels with a comma between quotes.
+    """
 
     separator: str
     kind: Literal["E", "F", "G"]
@@ -30,12 +34,14 @@ class FieldFormat:
     decimals: int
     scale: int = 0
     exponent_digits: int = 2
+    compact: bool = False
+    quoted: bool = False
 
     def number(self, value: float) -> str:
         """Return ``value`` in exactly ``width`` characters."""
         value = _finite(value)
         if self.kind == "F":
-            text = f"{value:.{self.decimals}f}"
+            text = f"{value:.{self.decimals}f}" + ("." if self.decimals == 0 else "")
         elif self.kind == "G":
             text = _general(value, self)
         else:
@@ -48,10 +54,14 @@ class FieldFormat:
 
     def label(self, text: str) -> str:
         """Return ``text`` left-justified in ``width`` characters, cut where it is longer."""
+        if self.compact:
+            return f'"{text}"' if self.quoted and "," in text else text
         return text[: self.width].ljust(self.width)
 
     def row(self, fields: list[str]) -> str:
         """Return one line of already formatted ``fields``: a blank, then the fields with separators."""
+        if self.compact:
+            return self.separator.join(field.strip() for field in fields)
         return " " + self.separator.join(fields)
 
 
@@ -60,7 +70,7 @@ def parse_format(text: str) -> FieldFormat:
 
     Raises ``ValueError`` where the text is no such format.
     """
-    match = _FORMAT.fullmatch(text.strip())
+    match = _FORMAT.fullmatch(_WHOLE_FORMATS.get(text.strip().upper(), text.strip()))
     if match is None:
         raise ValueError(
             f"'{text}' is not a number format: expected a separator (s, comma or t) and a descriptor, "
@@ -74,13 +84,16 @@ def parse_format(text: str) -> FieldFormat:
     needed = decimals + (2 if kind == "F" else 7 if scale > 0 else 6)  # sign, point, exponent
     if width < needed:
         raise ValueError(f"'{text}': {width} characters cannot hold a number with {decimals} decimals")
+    separator = (match["separator"] or "s").lower()
     return FieldFormat(
-        separator=_SEPARATORS[(match["separator"] or "s").lower()],
+        separator=_SEPARATORS[separator],
         kind="E" if kind in ("E", "ES") else ("F" if kind == "F" else "G"),
         width=width,
         decimals=decimals,
         scale=scale,
         exponent_digits=int(match["exponent"] or 2),
+        compact=separator in ("c", "q"),
+        quoted=separator == "q",
     )
 
 

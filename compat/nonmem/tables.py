@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from ...engine.ir.task import TableTask, labelled
 from ...parsers.problem import Problem
 from ..files import write_whole
 from .numbers import FieldFormat, parse_format
+from .record_format import RecordFormat, parse_record_format
 
 APPENDED = ("DV", "PRED", "RES", "WRES")
 _RECORDS_PER_HEADER = 900
 _LONGEST_LABEL = 20
+_ID_FORMAT = re.compile(r"I(\d*)|F(\d+)\.(\d+)", re.IGNORECASE)
 
 
 def table_problems(model: Model) -> list[Problem]:
@@ -29,6 +32,14 @@ def table_problems(model: Model) -> list[Problem]:
             parse_format(task.format)
         except ValueError as error:
             problems.append(Problem(f"table format {error}", task.span, "the default is s1PE11.4"))
+        for name, text in task.options:
+            if name not in ("LFORMAT", "RFORMAT"):
+                continue
+            try:
+                parse_record_format(text)
+            except ValueError as error:
+                hint = "LFORMAT=\"(4X,A4,4(',',4X,A8))\" RFORMAT=\"(F8.0,4(',',1PE12.5))\""
+                problems.append(Problem(f"{name}: {error}", task.span, hint))
     return problems
 
 
@@ -58,25 +69,62 @@ def table_text(fit: Fit, task: TableTask, number: int) -> str:
     form = parse_format(task.format)
     items = [*task.items, *(APPENDED if task.appended else ())]
     columns = [_column(fit.table, labelled(item)[1]) for item in items]
-    kept = _rows(task, fit.data.subject)
+    kept = _arranged(fit.table, task, _rows(task, fit.data.subject))
     values = np.column_stack(columns)[kept] if columns else np.zeros((len(kept), 0))
     lines = list(_lines(task, number, items, values, form))
-    width = max((len(line) for line in lines), default=0)
+    width = 0 if form.compact else max((len(line) for line in lines), default=0)
     return "".join(line.ljust(width) + "\n" for line in lines)
 
 
 def _lines(
     task: TableTask, number: int, items: list[str], values: NDArray[np.float64], form: FieldFormat
 ) -> Iterator[str]:
+    label_format, record_format = (_record_format(task, name) for name in ("LFORMAT", "RFORMAT"))
+    texts = [labelled(item)[0][:_LONGEST_LABEL] for item in items]
     header = []
     if task.title:
         header.append(f"TABLE NO.{number:3d}")
     if task.labels:
-        header.append(form.row([form.label(labelled(item)[0][:_LONGEST_LABEL]) for item in items]))
+        if label_format is not None:
+            header += label_format.lines(texts)
+        else:
+            header.append(form.row([form.label(text) for text in texts]))
     for k, row in enumerate(values):
         if (k == 0 and task.headers != "none") or (k % _RECORDS_PER_HEADER == 0 and task.headers == "repeat"):
             yield from header
-        yield form.row([form.number(float(v)) for v in row])
+        if record_format is not None:
+            yield from record_format.lines(row.tolist())
+        else:
+            yield form.row([_field(task, item, float(v), form) for item, v in zip(items, row, strict=True)])
+
+
+def _record_format(task: TableTask, name: str) -> RecordFormat | None:
+    text = dict(task.options).get(name)
+    return None if text is None else parse_record_format(text)
+
+
+def _field(task: TableTask, item: str, value: float, form: FieldFormat) -> str:
+    """Return one number; that of ID in its own format, to the left, where it has one that can be read."""
+    own = dict(task.column_formats).get(labelled(item)[1].upper())
+    match = None if own is None else _ID_FORMAT.fullmatch(own.strip())
+    if match is None:
+        return form.number(value)
+    if match[3] is not None:
+        text = f"{value:.{int(match[3])}f}".rjust(int(match[2]))
+    elif value.is_integer():
+        text = str(int(value)).rjust(int(match[1] or 0))
+    else:
+        return form.number(value)
+    return text.ljust(form.width) if len(text) <= form.width else form.number(value)
+
+
+def _arranged(table: pd.DataFrame, task: TableTask, kept: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the positions in the order of BY, without those where an item of EXCLUDE_BY is not zero."""
+    options = dict(task.options)
+    for item in options.get("EXCLUDE_BY", "").split():
+        kept = kept[_column(table, item)[kept] == 0]
+    keys = [_column(table, item)[kept] for item in options.get("BY", "").split()]
+    return kept[np.lexsort(keys[::-1])] if keys else kept
 
 
 def _column(table: pd.DataFrame, item: str) -> NDArray[np.float64]:

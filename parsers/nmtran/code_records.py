@@ -31,7 +31,7 @@ class Code:
     """What the code records say: the parts of the model, and the names they define.
 
     ``slopes`` are $DES and $AES; ``inner`` the variables of these that are no variables of a record.
-    ``derivatives`` says which derivative of the prediction (G11, HH12...) a name stands for in tables.
+    ``derivatives`` says which derivative of the prediction (G11, HH(1,2)...) a name stands for in tables.
     """
 
     individual: tuple[Statement, ...]

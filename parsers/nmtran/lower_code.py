@@ -142,7 +142,8 @@ class CodeLowering(ForeignLowering):
             case Apply("G" | "H" | "HH" as name, (Literal(row), Literal(column))) if self.has_verbatim:
                 spelled = target.text if isinstance(target, Name) else key(target)
                 self.coming.discard(spelled)
-                self.outside.derivatives[spelled] = f"{name}{row}{column}"
+                first = str(column) in ("1", "01", "001")
+                self.outside.derivatives[spelled] = f"{name}{row}1" if first else f"{name}({row},{column})"
                 return True
         return False
 

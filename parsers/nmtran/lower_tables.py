@@ -32,6 +32,7 @@ _ROWS: dict[str, Literal["first", "last", "first_last"]] = {
 # Options that say which rows or columns there are and how they look; the others are kept as they are.
 _UNDERSTOOD = frozenset({"FILE", "FORMAT", "IDFORMAT", "PRINT", "NOPRINT", "NOTITLE", "NOLABEL", "APPEND"})
 _UNDERSTOOD |= {"NOAPPEND", "HEADER", *_HEADERS, *_ROWS}
+_LASTING = ("FORMAT", "LFORMAT", "RFORMAT")
 _ETA = re.compile(r"ETA?(\d{1,6})")
 # Made by the engine of the language: G11, H21 (derivatives), VA_1 (vectors), :003 and 0012 (working arrays).
 _GENERATED = re.compile(r"[GH]\d{1,3}1|HH\d{1,2}|V[ABC]_\d|:\d{1,4}|\d{4}|(COM|VECTR[ABC])\(\d{1,4}\)")
@@ -51,11 +52,15 @@ def lower_tables(
     numbers of the random effects that have names.
     """
     heads = context.stream.of("TABLE")
-    tables = (
-        _Table(context, {*known, *inner}, eta_names, n_etas).lower(record, context.stream.span(head))
-        for record, head in zip(records, heads, strict=True)
-    )
-    return tuple(table for table in tables if table is not None)
+    tables: list[TableTask] = []
+    formats: dict[str, str] = {}  # FORMAT, LFORMAT and RFORMAT hold for the tables that follow, too
+    for record, head in zip(records, heads, strict=True):
+        one = _Table(context, {*known, *inner}, eta_names, n_etas)
+        table = one.lower(record, context.stream.span(head), formats)
+        formats = {name: one.options[name] for name in _LASTING if name in one.options}
+        if table is not None:
+            tables.append(table)
+    return tuple(tables)
 
 
 class _Table:
@@ -73,7 +78,8 @@ class _Table:
         self.sorted_by: list[str] | None = None  # the items after BY
         self.excluded_by: list[str] | None = None  # the items after EXCLUDE_BY
 
-    def lower(self, record: tuple[Option, ...], span: Span) -> TableTask | None:
+    def lower(self, record: tuple[Option, ...], span: Span, formats: Mapping[str, str]) -> TableTask | None:
+        """Return the table of ``record``; ``formats`` are those of the tables before it."""
         waiting: Option | None = None  # an option whose value stands after it without "="
         for piece in record:
             if waiting is not None and piece.value is None and piece.items is None:
@@ -86,6 +92,11 @@ class _Table:
         if waiting is not None:
             self.piece(waiting)
         options = self.options
+        for name, text in formats.items():
+            options.setdefault(name, text)
+        for name in ("LFORMAT", "RFORMAT"):
+            if options.get(name, "").strip("\"'").upper() == "NONE":
+                del options[name]
         if "OMITTED" in options:
             return None
         headers = [_HEADERS[name] for name in options if name in _HEADERS]

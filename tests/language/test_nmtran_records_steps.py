@@ -185,7 +185,7 @@ def test_items_of_tables(record: str, items: tuple[str, ...]) -> None:
             TableTask(
                 ("ID",),
                 None,
-                options=(("RFORMAT", "(F8.0,4(1PE12.5))"), ("LFORMAT", "NONE"), ("EXCLUDE_BY", "CL")),
+                options=(("RFORMAT", "(F8.0,4(1PE12.5))"), ("EXCLUDE_BY", "CL")),
             ),
         ),
     ],
