@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..estimate import Array, Estimate
+from ..ir.compartment import OdeDynamics
 from ..objective.observations import ObservationLikelihood
 from ..objective.points import Points
 
@@ -20,7 +21,7 @@ TOLERANCE = 1e-9  # length of the last Newton step, in posterior standard deviat
 FAR = 1.0  # from modes given that turn out to be farther away than this, eta = 0 is tried, too
 NEAR = 1e-2  # within this length of the mode the gradient is a better guide than the value
 ROUNDING = 1e-6  # relative, of a value: an integrator's at the loosest
-SETTLED = 1e-4  # a step this short that cannot be improved on is rounding error of an integrator
+SETTLED = 1e-4  # a step this short that cannot be improved on is rounding error
 PATIENCE = 4  # trials without progress until that is believed
 PATIENT = 30  # iterations on the expected information before the exact second derivative is used
 ITERATIONS = 90
@@ -153,6 +154,11 @@ class _State:
 class _Search:
     def __init__(self, points: Points, active: NDArray[np.int64], prior: Array) -> None:
         self.points, self.active, self.prior = points, active, prior
+        dynamics = points.likelihood.model.dynamics
+        self.settled = SETTLED
+        if isinstance(dynamics, OdeDynamics):
+            # a step of length d changes the value by d^2 / 2, which an integrator does not see below this
+            self.settled = max(SETTLED, dynamics.relative_tolerance**0.5)
 
     def evaluate(self, eta: Array, wanted: NDArray[np.bool_] | None = None) -> _State:
         """Return the states at ``eta`` [id, eta]; without a finite value where not ``wanted``."""
@@ -163,7 +169,7 @@ class _Search:
         value = 0.5 * (terms.value[0] + (own * pull).sum(-1))
         gradient = 0.5 * terms.gradient[0][:, active] + pull
         precision = terms.information[0][:, active[:, None], active] + self.prior
-        sound = np.isfinite(value) & np.isfinite(gradient).all(-1) & np.isfinite(precision).all((-1, -2))
+        sound = np.isfinite(value) & np.isfinite(gradient).all(-1) & np.isfinite(log_determinant(precision))
         value = np.where(sound, value, np.inf)
         gradient = np.where(sound[:, None], gradient, 0.0)
         precision = np.where(sound[:, None, None], precision, self.prior)
@@ -228,7 +234,7 @@ class _Search:
             turned = np.einsum("ipq,ip->iq", vectors, white)
             newton = turned / curvature
             length = np.sqrt((newton * newton * curvature).sum(-1))
-            state.converged |= (length <= tolerance) | ((stalled >= PATIENCE) & (length < SETTLED))
+            state.converged |= (length <= tolerance) | ((stalled >= PATIENCE) & (length < self.settled))
             open_ = ~state.converged & ~hopeless
             if not open_.any():
                 break
