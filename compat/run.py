@@ -19,6 +19,9 @@ from .legacy import Choices, plan
 from .output_folder import OutputFolder
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..engine.decoder.compile import Solver
     from ..engine.estimate import Estimate
     from ..engine.fit import Effect, Fit, Iteration, Observer
@@ -39,6 +42,7 @@ class Job:
     forced: frozenset[int]
     forbidden: frozenset[int]
     start: Estimate | None
+    start_etas: NDArray[np.float64] | None
     output: Path | None
     threads: int
 
@@ -187,11 +191,18 @@ def prepare(
     records = data if isinstance(data, DataSet) else _read_data(source, data)
     candidates = _candidates(source, records, covariates, on)
     forced, forbidden = _constraints(candidates, force, forbid)
-    start = None
-    if estimates_from is not None:
+    from .start_etas import etas_beside, start_etas
+
+    start, etas = None, None
+    if estimates_from is None:
+        etas = start_etas(source, records)
+    else:
         from .fit_json import read_estimates
 
         start = read_estimates(Path(estimates_from), source)
+        etas = start_etas(source, records, start)
+        if etas is None:
+            etas = etas_beside(Path(estimates_from), source, records, start)
     job = Job(
         model=source,
         data=records,
@@ -200,6 +211,7 @@ def prepare(
         forced=forced,
         forbidden=forbidden,
         start=start,
+        start_etas=etas,
         output=None if output is None else Path(output),
         threads=threads,
     )
@@ -213,7 +225,6 @@ def execute(job: Job, observer: StepObserver | None = None) -> Result:
     Where a later step breaks down the files of the steps before it are written, and the failure goes on.
     """
     from ..engine.steps import LaterStepFailure, run_steps
-    from .start_etas import start_etas
 
     folder = _folder(job)
     watchers = [watcher for watcher in (folder, observer) if watcher is not None]
@@ -229,7 +240,7 @@ def execute(job: Job, observer: StepObserver | None = None) -> Result:
             job.data,
             job.steps,
             start=job.start,
-            start_etas=start_etas(job.model, job.data, job.start),
+            start_etas=job.start_etas,
             threads=job.threads,
             candidates=job.candidates,
             forced=job.forced,

@@ -1,4 +1,8 @@
-"""Random effects that searches may begin with: $ETAS and $PHIS, values or the table of an earlier run."""
+"""Random effects that searches may begin with: $ETAS and $PHIS, values or the table of an earlier run.
+
+Where initial estimates are taken from an ``.ext`` file, the ``.phi`` file beside it tells in which mode each
+subject was.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ from ..parsers.problem import Problem, ProblemError
 
 Array = NDArray[np.float64]
 _BETWEEN = re.compile(r"\s*,\s*(?![^(]*\))|\s+")  # the comma inside ETC(1,1) is none
+LAST = "last"
 _NUMBER = re.compile(r"TABLE NO\.\s+(\d+)")
 
 
@@ -39,8 +44,28 @@ def start_etas(model: Model, data: DataSet, start: Estimate | None = None) -> Ar
         values, is_phi = _read(model, data, task, options)
     else:
         values, is_phi = _same_for_all(model, data, task, options), task.name == "phis"
-    if not is_phi:
-        return values
+    return _etas(values, model, data, task, start) if is_phi else values
+
+
+def etas_beside(path: Path, model: Model, data: DataSet, start: Estimate) -> Array | None:
+    """Return the random effects [id, eta] in the ``.phi`` file beside the estimates at ``path``.
+
+    Its last table counts. None where there is no such file or it is of another model or other data: the
+    values are only where searches begin.
+    """
+    file = path.with_suffix(".phi")
+    if path.suffix.lower() != ".ext" or not file.is_file():
+        return None
+    task = OtherTask("etas", (("FILE", str(file.resolve())), ("TBLN", LAST)))
+    try:
+        values, is_phi = _read(model, data, task, dict(task.options))
+        return _etas(values, model, data, task, start) if is_phi else values
+    except ProblemError:
+        return None
+
+
+def _etas(values: Array, model: Model, data: DataSet, task: OtherTask, start: Estimate | None) -> Array:
+    """Return the etas of phis [id, eta], which are changed."""
     theta = (start or initial(model)).theta
     for k in range(model.n_etas):
         values[:, k] -= _mu(model, data, theta, k + 1, task)
@@ -108,7 +133,7 @@ def _read(model: Model, data: DataSet, task: OtherTask, options: dict[str, str])
             current = tables[head.group(1)] = []
         elif line.strip():
             current.append(_BETWEEN.split(line.strip()))
-    rows = tables.get(wanted, [])
+    rows = list(tables.values())[-1] if wanted == LAST else tables.get(wanted, [])
     if len(rows) < 2:
         raise _problem(f"{path} has no table {wanted}", task, "see TBLN")
     labels = [label.upper() for label in rows[0]]

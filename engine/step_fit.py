@@ -19,6 +19,7 @@ from .objective.bicc import penalty
 from .objective.of_method import objective_of
 from .objective.penalised import penalised
 from .objective.population import Population
+from .objective.tolerance import tolerance_note
 from .record_table import record_table
 from .sampling_importance_resampling import Resampling, ResamplingSettings, resample_parameters
 from .shrinkage import influential, shrinkage, subpopulation_shrinkage
@@ -37,6 +38,9 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
     """Return the fit of ``step``, which ran as ``plan`` said."""
     model, data = population.model, population.data
     warnings = list(step.warnings)
+    note = tolerance_note(model)
+    if note:
+        warnings.append(note)
     made = CovarianceStep(None)
     if plan.covariance is not None and step.status.code != "failed":
         given = population.given_shared_effects()

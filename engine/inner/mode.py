@@ -22,6 +22,7 @@ FAR = 1.0  # from modes given that turn out to be farther away than this, eta = 
 NEAR = 1e-2  # within this length of the mode the gradient is a better guide than the value
 ROUNDING = 1e-6  # relative, of a value: an integrator's at the loosest
 SETTLED = 1e-4  # a step this short that cannot be improved on is rounding error
+HIGHER = 1e-8  # relative: modes this much lower are others, not the same with more digits
 PATIENCE = 4  # trials without progress until that is believed
 PATIENT = 30  # iterations on the expected information before the exact second derivative is used
 ITERATIONS = 90
@@ -79,6 +80,7 @@ def find_modes(
     tolerance: float = TOLERANCE,
     iterations: int = ITERATIONS,
     points: Points | None = None,
+    thorough: bool = False,
 ) -> Modes:
     """Return the conditional modes of all subjects.
 
@@ -94,6 +96,8 @@ def find_modes(
         Largest last step in posterior standard deviations.
     points
         The likelihood at ``estimate``, where the caller has it already.
+    thorough
+        Whether to go down from eta = 0, too, wherever ``start`` is, and to keep the better mode.
 
     Raises
     ------
@@ -121,6 +125,11 @@ def find_modes(
         state.converged = np.isfinite(state.value)
     else:
         state = search.descend(state, tolerance, iterations)
+        if thorough and start is not None:
+            other = search.evaluate(zero, np.asarray(state.begun.any(1)))
+            other = search.descend(other, tolerance, iterations)
+            lower = other.value < state.value - HIGHER * (1.0 + np.abs(state.value))
+            state = state.where(other.converged & (lower | ~state.converged), other)
         lost = ~state.converged & state.begun.any(1)
         if lost.any():
             again = search.descend(search.evaluate(zero, lost), tolerance, iterations)
@@ -303,7 +312,7 @@ def log_determinant(matrices: Array) -> Array:
     """Return log|H| of each matrix, infinite where it is not positive definite."""
     finite = np.asarray(np.isfinite(matrices).all((-1, -2)))
     values = np.linalg.eigvalsh(np.where(finite[..., None, None], matrices, np.eye(matrices.shape[-1])))
-    sound = finite & (values[..., 0] > 0.0)
+    sound = finite & (values > 0.0).all(-1)
     logs = np.log(np.where(values > 0.0, values, 1.0)).sum(-1)
     return np.asarray(np.where(sound, logs, np.inf))
 

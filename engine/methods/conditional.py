@@ -8,7 +8,7 @@ of the parameters alone; the modes of the point before are only where their sear
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,12 @@ from ..objective.penalised import penalised
 from ..objective.population import Population
 from ..parameterisation import Parameterisation
 from ..scaled_parameters import ScaledParameters
-from .quasi_newton import Limits, Minimum, Visited, minimise
+from .quasi_newton import Limits, Minimum, Visited, Watcher, minimise
 from .step import Search, Step, Stopped, empty_gradients
 
 DEGENERATE = 0.02  # least posterior precision relative to that of the prior
+LOOKS = 4  # searches in all, where better modes turn up at the end of one
+OTHER = 1e-3  # change of the objective with better modes for which it is searched on
 NEAR = 1e-3  # share of its first distance from a bound at which a parameter is near it
 STATUS = {
     "converged": Status("converged", "the search found a minimum of the objective"),
@@ -127,10 +129,40 @@ def estimate_conditional(
         note(number, at.memory.estimate, at.value, clock.left(decrease))
 
     limits = Limits(*function.box(settings), settings.decrease, settings.max_evaluations)
-    found = minimise(function, np.zeros(parameterisation.size), limits, watch)
+    found = _searched(function, limits, watch)
     evaluation: Evaluation = found.best.memory
     search = _described(parameterisation, scaled, function, found, limits, np.array(gradients))
     return _step(population, method, objective, evaluation, settings, history, search, began)
+
+
+def _searched(function: _Function, limits: Limits, watch: Watcher) -> Minimum:
+    """Return the minimum, searched on where modes from eta = 0 turn out better than those followed to it."""
+    point, memory = np.zeros(len(function.scale)), None
+    spent = rows = last = 0
+
+    def on(number: int, at: Visited, decrease: float) -> None:
+        nonlocal last
+        last = rows + number
+        watch(last, at, decrease)
+
+    for look in range(LOOKS):
+        last = rows
+        left = None if limits.max_evaluations is None else max(limits.max_evaluations - spent, 1)
+        found = minimise(function, point, replace(limits, max_evaluations=left), on, memory)
+        spent, rows = spent + found.evaluations, last + 1
+        found = replace(found, evaluations=spent)
+        if found.ended not in ("converged", "rounding"):
+            break
+        seen: Evaluation = found.best.memory
+        memory = function.objective.value(seen.estimate, seen.modes, thorough=True)
+        if abs(memory.ofv - seen.ofv) < OTHER or not np.isfinite(memory.ofv):
+            break
+        point = found.best.point
+        if look == LOOKS - 1 or (function.exact and is_degenerate(memory).any()):
+            scores = function.scores(point, memory)
+            found = replace(found, best=Visited(point, memory.ofv, scores, memory), ended="rounding")
+            break
+    return found
 
 
 class _Function:

@@ -89,10 +89,12 @@ class Limits:
 Watcher = Callable[[int, Visited, float], None]  # iteration, where, predicted decrease
 
 
-def minimise(function: Function, start: Array, limits: Limits, watch: Watcher | None = None) -> Minimum:
-    """Return the minimum of ``function`` near ``start``."""
+def minimise(
+    function: Function, start: Array, limits: Limits, watch: Watcher | None = None, memory: Any = None
+) -> Minimum:
+    """Return the minimum of ``function`` near ``start``; ``memory`` is what an evaluation nearby left."""
     with np.errstate(over="ignore", invalid="ignore"):  # far from any minimum gradients can be of any size
-        return _Search(function, limits, watch).run(start)
+        return _Search(function, limits, watch).run(start, memory)
 
 
 class _Search:
@@ -101,8 +103,8 @@ class _Search:
         self.lower, self.upper = limits.lower.copy(), limits.upper.copy()
         self.evaluations = self.iteration = 0
 
-    def run(self, start: Array) -> Minimum:
-        value, memory = self.evaluate(start, None)
+    def run(self, start: Array, memory: Any) -> Minimum:
+        value, memory = self.evaluate(start, memory)
         finite = np.isfinite(value)
         scores = self.function.scores(start, memory) if finite else np.full((1, len(start)), np.nan)
         at = Visited(start, value, scores, memory)

@@ -53,15 +53,16 @@ class ConditionalObjective:
         self.draws, self.seed = draws, seed
         self.displacement = displacement_of(population.model)
 
-    def value(self, estimate: Estimate, start: Array | None = None) -> Evaluation:
+    def value(self, estimate: Estimate, start: Array | None = None, thorough: bool = False) -> Evaluation:
         """Return the objective at ``estimate``; ``start`` [component, id, eta] are modes nearby.
 
-        Without them, and where several starts are asked for, the population's own are tried.
+        Without them the population's own are tried besides 0. ``thorough``: 0 is tried besides those given,
+        and of two modes the one of higher density is kept.
         """
-        if start is None and self.draws and self.population.start_etas is not None:
-            start = np.stack([self.population.start_etas] * len(self.population.likelihoods))
+        if start is None and self.population.start_etas is not None:
+            start, thorough = np.stack([self.population.start_etas] * len(self.population.likelihoods)), True
         found = [
-            self._component(likelihood, estimate, None if start is None else start[m])
+            self._component(likelihood, estimate, None if start is None else start[m], thorough)
             for m, likelihood in enumerate(self.population.likelihoods)
         ]
         return joined(
@@ -104,7 +105,11 @@ class ConditionalObjective:
         return Points(likelihood, estimate, self.interaction)
 
     def _component(
-        self, likelihood: ObservationLikelihood, estimate: Estimate, start: Array | None
+        self,
+        likelihood: ObservationLikelihood,
+        estimate: Estimate,
+        start: Array | None,
+        thorough: bool = False,
     ) -> tuple[Array, Modes]:
         """Return the contributions [id] under one subpopulation and the modes."""
         n, n_eta = likelihood.n_subjects, likelihood.n_etas
@@ -116,7 +121,9 @@ class ConditionalObjective:
             )
             return nothing.value, nothing
         points = self.points(likelihood, estimate)
-        modes = find_modes(likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points)
+        modes = find_modes(
+            likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points, thorough=thorough
+        )
         if not len(active):
             return modes.value, modes
         own = modes.information[:, active[:, None], active]

@@ -68,8 +68,11 @@ def posterior_covariance(precision: Array) -> Array:
 class Objective(Protocol):
     """What the deterministic methods minimise."""
 
-    def value(self, estimate: Estimate, start: Array | None = None) -> Evaluation:
-        """Return the objective; ``start`` [component, id, eta] are modes nearby."""
+    def value(self, estimate: Estimate, start: Array | None = None, thorough: bool = False) -> Evaluation:
+        """Return the objective; ``start`` [component, id, eta] are modes nearby.
+
+        ``thorough``: the modes are sought from 0, too, and the better ones are kept.
+        """
         ...
 
     def gradient(self, evaluation: Evaluation) -> Gradient:

@@ -35,10 +35,10 @@ class FirstOrderObjective:
         self.population, self.method, self.interaction = population, method, method == "foi"
         self.displacement = displacement_of(population.model)
 
-    def value(self, estimate: Estimate, start: Array | None = None) -> Evaluation:
+    def value(self, estimate: Estimate, start: Array | None = None, thorough: bool = False) -> Evaluation:
         """Return the objective; ``modes`` are those of the linearised model, see :meth:`posthoc`.
 
-        ``start`` is not needed.
+        ``start`` and ``thorough`` are not needed.
         """
         found = [self._component(likelihood, estimate) for likelihood in self.population.likelihoods]
         values, modes, precision = (np.stack(part) for part in zip(*found, strict=True))

@@ -93,10 +93,12 @@ class NestedObjective:
         self.free = ConditionalObjective(population, method, draws, seed)
         self.share = 0.5 if nesting.settings.averaged else 0.0
 
-    def value(self, estimate: Estimate, start: Array | None = None) -> NestedEvaluation:
+    def value(
+        self, estimate: Estimate, start: Array | None = None, thorough: bool = False
+    ) -> NestedEvaluation:
         """Return the objective at ``estimate``; ``start`` [component, id, eta] are modes nearby."""
         nesting = self.nesting
-        free = self.free.value(estimate, start)
+        free = self.free.value(estimate, start, thorough)
         shared = nesting.shared(free.modes[0])
         held = _Held.at(self.free, shared).value(
             self._held(estimate), nesting.own(free.modes[0], shared)[None]

@@ -23,6 +23,7 @@ from ..kernel.kernel import Directions, Kernel, Predictions
 from ..kernel.status import Status, describe
 from ..kernel.subjects import Subjects
 from .terms import FLAGGED, LIKELIHOOD, MINUS_TWO_LL, NORMAL, UNOBSERVED, subject_terms
+from .tolerance import tightened
 
 Array = NDArray[np.float64]
 Along = Literal["none", "eta", "eta+theta"]
@@ -72,10 +73,11 @@ class ObservationLikelihood:
     """A model over a data set, ready to be evaluated at any theta, sigma and etas.
 
     ``component`` is the subpopulation (from 1) of a mixture. ``n_observations`` counts normal and other
-    observations of each subject.
+    observations of each subject. ``model`` is the one given but for its tolerance (:mod:`.tolerance`).
     """
 
     def __init__(self, model: Model, data: DataSet, threads: int = 1, component: int | None = None) -> None:
+        model = tightened(model)
         self.model, self.data, self.threads, self.component = model, data, threads, component
         compiled = compile_kernel(without_unused_memory(model, data), wanted=None)
         self.layout = compiled.layout

@@ -21,9 +21,9 @@ class PenalisedObjective:
     def __init__(self, objective: Objective, prior: PriorPenalty) -> None:
         self.objective, self.prior = objective, prior
 
-    def value(self, estimate: Estimate, start: Array | None = None) -> Evaluation:
-        """Return the objective; ``start`` [component, id, eta] are modes nearby."""
-        found = self.objective.value(estimate, start)
+    def value(self, estimate: Estimate, start: Array | None = None, thorough: bool = False) -> Evaluation:
+        """Return the objective; ``start`` and ``thorough`` as in :class:`.evaluation.Objective`."""
+        found = self.objective.value(estimate, start, thorough)
         return replace(found, ofv=found.ofv + self.prior.value(estimate))
 
     def gradient(self, evaluation: Evaluation) -> Gradient:

@@ -75,10 +75,10 @@ class QuadratureObjective:
         self.curved = not np.isin(kinds, (NORMAL, UNOBSERVED)).all()
         self.displacement = displacement_of(population.model)
 
-    def value(self, estimate: Estimate, start: Array | None = None) -> Evaluation:
+    def value(self, estimate: Estimate, start: Array | None = None, thorough: bool = False) -> Evaluation:
         """Return the objective at ``estimate``; ``start`` [component, id, eta] are modes nearby."""
         found = [
-            self._component(likelihood, estimate, None if start is None else start[m])
+            self._component(likelihood, estimate, None if start is None else start[m], thorough)
             for m, likelihood in enumerate(self.population.likelihoods)
         ]
         return joined(
@@ -103,7 +103,11 @@ class QuadratureObjective:
         return joined_gradient(self.population, evaluation, parts)
 
     def _component(
-        self, likelihood: ObservationLikelihood, estimate: Estimate, start: Array | None
+        self,
+        likelihood: ObservationLikelihood,
+        estimate: Estimate,
+        start: Array | None,
+        thorough: bool = False,
     ) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
         """Return contributions [id], modes, precision and whether converged, under one subpopulation."""
         n, n_eta = likelihood.n_subjects, likelihood.n_etas
@@ -113,7 +117,9 @@ class QuadratureObjective:
             nothing = np.zeros(n, dtype=bool)
             return np.full(n, np.inf), np.zeros((n, n_eta)), np.zeros((n, n_eta, n_eta)), nothing
         points = Points(likelihood, estimate, True)
-        modes = find_modes(likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points)
+        modes = find_modes(
+            likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points, thorough=thorough
+        )
         own = modes.information[:, active[:, None], active]
         if self.curved and len(active):
             exact = half_second_derivative(points, modes.eta, own, active, self.displacement.second, 4)

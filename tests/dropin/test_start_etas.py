@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from elbomix.compat.start_etas import start_etas
+from elbomix.compat.start_etas import etas_beside, start_etas
+from elbomix.engine.estimate import initial
 from elbomix.parsers.problem import ProblemError
 from elbomix.parsers.read import parse_model, read_data
 
@@ -58,6 +59,21 @@ def test_values_are_those_of_all_subjects(tmp_path: Path) -> None:
 def test_a_table_is_matched_by_id(tmp_path: Path) -> None:
     etas = found(tmp_path, "$ETAS FILE=before.phi\n")
     np.testing.assert_array_equal(etas, [[0.5, -0.6], [0.1, 0.2], [0.3, 0.4]])
+
+
+def test_the_phi_file_beside_the_estimates(tmp_path: Path) -> None:
+    """Its last table counts (the phis of the second); a file of other data is no help and no error."""
+    (tmp_path / "data.csv").write_text(DATA)
+    model = parse_model(TEXT, str(tmp_path / "run.ctl"))
+    data = read_data(model, tmp_path / "data.csv")
+    at = initial(model)
+    assert etas_beside(tmp_path / "run.ext", model, data, at) is None
+    (tmp_path / "run.phi").write_text(TABLES)
+    etas = etas_beside(tmp_path / "run.ext", model, data, at)
+    assert etas is not None
+    np.testing.assert_allclose(etas[:, 0], np.array([2.0, 3.0, 4.0]) - MU, rtol=1e-14)
+    (tmp_path / "other.phi").write_text("TABLE NO. 1\nID ETA(1) ETA(2)\n9 0 0\n")
+    assert etas_beside(tmp_path / "other.ext", model, data, at) is None
 
 
 def test_phis_are_mu_and_eta(tmp_path: Path) -> None:

@@ -146,6 +146,23 @@ def test_random_starts_find_the_lower_of_two_modes(tmp_path: Path) -> None:
     np.testing.assert_allclose(from_there.eta, several.eta, atol=1e-8)
 
 
+def test_the_better_of_two_modes_is_kept(tmp_path: Path) -> None:
+    """Two wells, at -0.5 (nearer to 0) and at 3: each is the lower one once."""
+    code = (
+        "Y = (1-TIME)*(ETA(1)+0.5)*(ETA(1)-3) + TIME*ETA(1) + (1+9*TIME)*EPS(1)\n"
+        "$THETA 1 FIX\n$OMEGA 30\n$SIGMA 0.01\n"
+    )
+    for lower in (-0.5, 3.0):
+        rows = [{"ID": i, "TIME": t, "DV": lower * t} for i in range(1, 4) for t in (0.0, 1.0)]
+        own = likelihood(tmp_path, code, rows)
+        estimate = initial(own.model)
+        followed = find_modes(own, estimate, np.full((3, 1), 3.0))
+        np.testing.assert_allclose(followed.eta, 3.0, atol=0.1)
+        kept = find_modes(own, estimate, np.full((3, 1), 3.0), thorough=True)
+        np.testing.assert_allclose(kept.eta, lower, atol=0.1)
+        assert kept.converged.all()
+
+
 def test_subjects_without_observations_and_etas_without_variance(tmp_path: Path) -> None:
     rows = [{"ID": 1, "TIME": 0.0, "DV": 2.0, "MDV": 0.0}, {"ID": 2, "TIME": 0.0, "DV": 0.0, "MDV": 1.0}]
     code = "Y = THETA(1) + ETA(1) + ETA(2) + EPS(1)\n$THETA 1\n$OMEGA 1 0 FIX\n$SIGMA 0.5\n"
