@@ -144,6 +144,12 @@ RACES = [Effect("V", 3, "RACE", "cat", 1.0, level) for level in (2.0, 3.0)]
             [WEIGHT],
             ["KAWT = (WT/69.58333333)**THETA(4)\nIF (SEX", "KA=THETA(2)*KAWT*EXP(ETA(1))"],
         ),
+        (
+            "IOV=0\nIF (AGE.GT.50) IOV=ETA(2)\nKA=THETA(1)*EXP(ETA(1)+IOV)\nK=THETA(2)\n"
+            "V=THETA(3)*EXP(ETA(3))\nS2=V",
+            [WEIGHT],
+            ["KAWT = THETA(4)*LOG(WT/69.58333333)\nKA=", "KA=THETA(1)*EXP(ETA(1)+KAWT+IOV)"],
+        ),
     ],
 )
 def test_the_text_is_the_final_model(code: str, effects: list[Effect], expected: list[str]) -> None:
