@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.fit import Fit, Shrinkage
+from ...engine.objective.prior import PriorPenalty
 from .lst_problem import plain_line
 from .numbers import exponent, objective
 from .shk import shrinkages
@@ -137,6 +138,11 @@ def _constants(fit: Fit) -> list[str]:
         lines += ["  ", f" TOTAL EFFECTIVE ETAS (NIND*NETA):{etas:30d}"]
         if fit.method == "saem":
             lines += _with_constant("NIND*NETA*LOG(2PI)", fit.ofv, etas * math.log(2 * math.pi))
+    constant = (
+        PriorPenalty(fit.model).constant if fit.model.prior is not None and fit.with_prior else math.nan
+    )
+    if math.isfinite(constant):
+        lines += ["  ", *_with_constant("PRIOR", fit.ofv, constant)]
     return lines
 
 
