@@ -86,12 +86,15 @@ def _gradient_settings(words: Words, evaluate_only: bool, seed: int) -> Settings
     from ..engine.methods.conditional import ConditionalSettings
 
     limit = words.whole("MAXEVALS", -1)
+    limits = {"omega_limit": "NOOMEGABOUNDTEST", "sigma_limit": "NOSIGMABOUNDTEST"}
     return ConditionalSettings(
         significant_digits=words.number("SIGDIGITS", 3.0),
         max_evaluations=0 if evaluate_only else (None if limit < 0 else limit),
         posthoc=words.task is None or words.method not in ("fo", "foi") or "POSTHOC" in words,
         draws=_mode_starts(words),
         seed=seed,
+        **{name: 0.0 for name, word in limits.items() if word in words},
+        theta_bounds_tested="NOTHETABOUNDTEST" not in words,
     )
 
 

@@ -12,6 +12,7 @@ _SUMS = "sums need no ordering"
 _PARALLEL = "parallel runs are asked for by --threads"
 _MODES = "the search for conditional modes has its own safeguards"
 _HESSIAN = "matrices of second derivatives are kept positive definite where they must be"
+_BOUNDS = "estimates are tested for bounds in any case"
 _TOLERANCE = "tolerances of the solver are those of $SUBROUTINES"
 
 # Words of every method that change nothing here: why.
@@ -47,9 +48,9 @@ NEEDLESS: Mapping[str, str] = {
     "TOL": _TOLERANCE,
     "MSFO": "no model specification file is written",
     "REPEAT": "the search ends where its gradient does",
-    "OMEGABOUNDTEST": "estimates near a bound are named in any case",
-    "SIGMABOUNDTEST": "estimates near a bound are named in any case",
-    "THETABOUNDTEST": "estimates near a bound are named in any case",
+    "OMEGABOUNDTEST": _BOUNDS,
+    "SIGMABOUNDTEST": _BOUNDS,
+    "THETABOUNDTEST": _BOUNDS,
     "CLOCKSEED": "the seed is that of SEED, or --seed",
     "ETABARCHECK": "the mean of the random effects is tested against zero",
     "GRDQ": "gradients are taken over all samples",

@@ -44,7 +44,7 @@ class OutputFolder:
         if self._stream is None:
             self._begin()
             self._stream = ExtStream(self.path / f"{self.root}.ext", self._model)
-        self._stream(step.number, step.method, step.evaluate_only, iteration)
+        self._stream(step.number, step.method, step.evaluate_only, iteration, step.with_prior)
 
     def close(self) -> None:
         """Close the streamed file."""

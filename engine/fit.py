@@ -238,7 +238,8 @@ class Fit:
     derivatives of -ofv/2 in the order of :func:`~.estimate.names`. ``covariance_failure`` says why standard
     errors that were asked for are missing; ``information`` is what they are made of (None: not computed);
     ``resampling`` are the samples of the estimates where they were asked for. ``print_interval``: every how
-    many iterations output files show a row. ``earlier``: the fits of the steps before this one.
+    many iterations output files show a row. ``with_prior`` is False where the step left priors out, whether
+    the model has any or not. ``earlier``: the fits of the steps before this one.
     """
 
     model: Model
@@ -274,6 +275,7 @@ class Fit:
     information: InformationMatrices | None = None
     resampling: Resampling | None = None
     print_interval: int = 1
+    with_prior: bool = True
     earlier: tuple[Fit, ...] = field(default=(), repr=False)
 
     @property

@@ -113,6 +113,7 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
         information=made.matrices,
         resampling=resampling,
         print_interval=plan.print_interval,
+        with_prior=plan.with_prior,
     )
 
 

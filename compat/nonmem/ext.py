@@ -61,11 +61,13 @@ class ExtStream:
         self._step = 0
         self._n_thetas = 0
 
-    def __call__(self, number: int, method: str, evaluate_only: bool, iteration: Iteration) -> None:
+    def __call__(
+        self, number: int, method: str, evaluate_only: bool, iteration: Iteration, with_prior: bool = True
+    ) -> None:
         """Append the row of ``iteration`` of step ``number``, if all its numbers are finite."""
         estimate = iteration.estimate
         if number != self._step:
-            self._begin(number, method, evaluate_only, len(estimate.theta))
+            self._begin(number, method, method_title(method, evaluate_only, with_prior), len(estimate.theta))
         assert len(estimate.theta) == self._n_thetas, "an iteration with another number of thetas"
         if iteration.phase != "burn-in":
             self._next = max(self._next, 0)
@@ -75,10 +77,10 @@ class ExtStream:
             self._file.write((row + "\n").encode())
             self._next += 1
 
-    def _begin(self, number: int, method: str, evaluate_only: bool, n_thetas: int) -> None:
+    def _begin(self, number: int, method: str, named: str, n_thetas: int) -> None:
         self._step, self._n_thetas, self._next = number, n_thetas, -self._burn_in
         labels = parameter_labels(n_thetas, self._n_eps, self._n_etas)
-        title = table_line(number, method_title(method, evaluate_only), goal(method))
+        title = table_line(number, named, goal(method))
         columns = label_line(["ITERATION", *labels, objective_label(method)])
         self._file.write(f"{title}\n{columns}\n".encode())
 

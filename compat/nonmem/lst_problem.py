@@ -54,8 +54,11 @@ def problem_lines(fit: Fit) -> list[str]:
         f" TOT. NO. OF OBS RECS:{data.n_observations:9d}",
         f" TOT. NO. OF INDIVIDUALS:{data.n_subjects:9d}",
         f"0LENGTH OF THETA:{len(model.thetas):4d}",
+        _bound_test("THETA", fit),
         *_form("OMEGA", model.omega),
+        _bound_test("OMEGA", fit),
         *_form("SIGMA", model.sigma),
+        _bound_test("SIGMA", fit),
         "0INITIAL ESTIMATE OF THETA:",
         " LOWER BOUND    INITIAL EST    UPPER BOUND",
         *(_bounds(t.lower, t.initial, t.upper) for t in model.thetas),
@@ -68,6 +71,11 @@ def problem_lines(fit: Fit) -> list[str]:
         "",
         "",
     ]
+
+
+def _bound_test(letters: str, fit: Fit) -> str:
+    omitted = any(f"NO{letters}BOUNDTEST" in dict(task.options) for task in fit.model.estimations)
+    return f"0DEFAULT {letters} BOUNDARY TEST OMITTED:{'YES' if omitted else 'NO':>6s}"
 
 
 def _bounds(lower: float, value: float, upper: float) -> str:

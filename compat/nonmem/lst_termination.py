@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.fit import Fit, Shrinkage
+from ...engine.objective.prior import PriorPenalty
 from .lst_problem import plain_line
 from .numbers import exponent, objective
 from .shk import shrinkages
@@ -58,6 +59,8 @@ def _searched(fit: Fit) -> list[str]:
         head.append(f" NO. OF SIG. DIGITS IN FINAL EST.:{digits:5.1f}")
     if search.near_bound:
         head.append("0PARAMETER ESTIMATE IS NEAR ITS BOUNDARY")
+        if search.stopped == "converged":
+            head.append(" THIS MUST BE ADDRESSED BEFORE THE COVARIANCE STEP CAN BE IMPLEMENTED")
         head.append(f" NEAR A BOUND: {', '.join(search.near_bound)}")
     if search.zero_gradient:
         head.append(f" WITHOUT INFLUENCE: {', '.join(search.zero_gradient)}")
@@ -135,6 +138,11 @@ def _constants(fit: Fit) -> list[str]:
         lines += ["  ", f" TOTAL EFFECTIVE ETAS (NIND*NETA):{etas:30d}"]
         if fit.method == "saem":
             lines += _with_constant("NIND*NETA*LOG(2PI)", fit.ofv, etas * math.log(2 * math.pi))
+    constant = (
+        PriorPenalty(fit.model).constant if fit.model.prior is not None and fit.with_prior else math.nan
+    )
+    if math.isfinite(constant):
+        lines += ["  ", *_with_constant("PRIOR", fit.ofv, constant)]
     return lines
 
 

@@ -24,7 +24,8 @@ def write_phi(fits: Sequence[Fit], path: Path) -> Path:
 
     ``ETA(i)`` are the random effects that tables and shrinkage use, ``ETC(i,j)`` the conditional
     covariance; the EM methods have ``PHI(i)`` = MU_i + ETA(i) and ``PHC(i,j)`` instead. ``OBJ`` sums to the
-    objective. A subject without observations has a row of zeros.
+    objective. A subject without observations has a row of zeros, and so have all after FO, whose objective
+    knows no random effects: those of POSTHOC are in tables, as in NONMEM.
     """
     lines = [line for fit in fits for line in _block(fit)]
     return write_whole(path, "\n".join(lines) + "\n")
@@ -46,7 +47,8 @@ def _block(fit: Fit) -> list[str]:
     lower = np.tril_indices(n_etas)
     observed = observed_subjects(fit)
     for k, subject_id in enumerate(fit.data.ids):
-        values = np.concatenate([effects[k], individuals.cond_cov[k][lower]]) * observed[k]
+        shown = observed[k] and fit.method not in ("fo", "foi")
+        values = np.concatenate([effects[k], individuals.cond_cov[k][lower]]) * shown
         reals = "".join(" " + ADDITIONAL.number(float(v)) for v in values)
         contribution = float(individuals.objective[k]) if observed[k] else 0.0
         lines.append(integer(k + 1) + integer(float(subject_id)) + reals + objective(contribution))

@@ -28,16 +28,20 @@ GRADIENT_METHODS = frozenset({"fo", "foi", "foce", "focei", "laplace", "laplacei
 EXPECTATION_METHODS = frozenset({"its", "imp", "impmap", "saem"})  # NONMEM's EM methods
 
 
-def method_title(method: str, evaluate_only: bool = False) -> str:
-    """Return the title of ``method`` that all files of a step carry."""
+def method_title(method: str, evaluate_only: bool = False, with_prior: bool = True) -> str:
+    """Return the title of ``method`` that all files of a step carry.
+
+    ``with_prior`` is False after a step that was told to leave priors out, whether there are any or not.
+    """
+    prior = "" if with_prior else " (No Prior)"
     if evaluate_only and method in _EXPECTATION_ONLY:
-        return _EXPECTATION_ONLY[method]
-    return f"{_TITLES[method]} (Evaluation)" if evaluate_only else _TITLES[method]
+        return f"{_EXPECTATION_ONLY[method]}{prior}"
+    return f"{_TITLES[method]}{prior}{' (Evaluation)' if evaluate_only else ''}"
 
 
 def fit_title(fit: Fit) -> str:
     """Return the method title of a finished step."""
-    return method_title(fit.method, fit.status.code == "evaluated")
+    return method_title(fit.method, fit.status.code == "evaluated", fit.with_prior)
 
 
 def goal(method: str) -> str:

@@ -71,7 +71,9 @@ class ConditionalSettings:
     posthoc
         Whether FO finds conditional modes at its end; the other methods have them anyway.
     omega_limit, sigma_limit
-        Least ratio of a standard deviation to its initial value.
+        Least ratio of a standard deviation to its initial value; 0: none.
+    theta_bounds_tested
+        Whether thetas near their bounds are named.
     draws, seed
         Random starts of the search for each conditional mode.
     """
@@ -82,6 +84,7 @@ class ConditionalSettings:
     decrease: float = 1e-5
     omega_limit: float = 0.01
     sigma_limit: float = 0.01
+    theta_bounds_tested: bool = True
     draws: int = 0
     seed: int = 0
 
@@ -131,7 +134,8 @@ def estimate_conditional(
     limits = Limits(*function.box(settings), settings.decrease, settings.max_evaluations)
     found = _searched(function, limits, watch)
     evaluation: Evaluation = found.best.memory
-    search = _described(parameterisation, scaled, function, found, limits, np.array(gradients))
+    tested = settings.theta_bounds_tested
+    search = _described(parameterisation, scaled, function, found, limits, np.array(gradients), tested)
     return _step(population, method, objective, evaluation, settings, history, search, began)
 
 
@@ -186,7 +190,8 @@ class _Function:
         ):
             for slot in slots:
                 rows, columns = slot.lower
-                lower[slot.positions] = np.where(rows == columns, np.log(limit), -np.inf)
+                least = np.log(limit) if limit > 0 else -np.inf
+                lower[slot.positions] = np.where(rows == columns, least, -np.inf)
         return lower, upper
 
     def free(self, point: Array) -> Array:
@@ -314,6 +319,7 @@ def _described(
     found: Minimum,
     limits: Limits,
     gradients: Array,
+    tested: bool,
 ) -> Search:
     """Return how a search went."""
     at = function.free(found.best.point)
@@ -323,7 +329,8 @@ def _described(
     called = parameterisation.names
     zero = tuple(called[k] for k in np.flatnonzero(~found.best.scores.any(0)))
     on_bound = found.best.point <= limits.lower + NEAR
-    on_bound[: len(parameterisation.free_thetas)] = _near_theta_bounds(parameterisation, function.origin, at)
+    near_theta = _near_theta_bounds(parameterisation, function.origin, at)
+    on_bound[: len(parameterisation.free_thetas)] = near_theta & tested
     near = tuple(called[k] for k in np.flatnonzero(on_bound))
     stopped: Stopped = "zero_gradient" if zero and found.ended == "converged" else found.ended
     return Search(stopped, found.evaluations, digits, gradients, near, zero)

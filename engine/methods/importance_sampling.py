@@ -128,7 +128,7 @@ def estimate_importance(
             if convergence.converged:
                 estimate = _mean(em, rows, settings.test)
                 draws = max(draws, FINAL_DRAWS)
-                found = expect(number, "final", draws, False)
+                found = expect(number + 1, "final", draws, False)
                 break
         if last:
             break
