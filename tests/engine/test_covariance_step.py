@@ -89,6 +89,14 @@ def test_information_of_the_step_itself(tmp_path: Path) -> None:
     found = covariance_step(population, replace(step, information=own.matrices.r, scores=scores))
     assert found.uncertainty is not None
     np.testing.assert_allclose(found.uncertainty.covariance, own.uncertainty.covariance, rtol=1e-6)
+    assert own.matrices.r is not None
+    noisy = own.matrices.r * np.where(np.arange(len(own.matrices.r)) == at[-1], -1.0, 1.0)
+    noisy[at[-1]] = noisy[:, at[-1]]
+    made = covariance_step(population, replace(step, information=noisy, scores=scores))
+    assert made.uncertainty is not None and "not positive definite" in made.said
+    assert "absolute values" in made.uncertainty.source
+    settings = CovarianceSettings(repair="none")
+    assert covariance_step(population, replace(step, information=noisy), settings).uncertainty is None
 
 
 def test_matrices_that_are_not_positive_definite(tmp_path: Path) -> None:

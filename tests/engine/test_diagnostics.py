@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.line_and_bolus import OMEGA, bolus_data, bolus_stream
 from support.streams import read
 
 from elbomix.engine.diagnostics import Individual, Residuals
@@ -21,45 +22,15 @@ from elbomix.engine.start_check import check_predictions
 
 Array = NDArray[np.float64]
 N = 12
-TIMES = np.array([0.5, 1.0, 2.0, 4.0, 7.0])
 SETTINGS = VaeSettings(seed=2, likelihood_draws=200, likelihood_replicates=2, finish_draws=200)
-OMEGA = np.array([[0.5, 0.1], [0.1, 0.3]])
-
-BOLUS = """$PROBLEM bolus
-$INPUT {columns}
-$DATA {file} IGNORE=@
-$SUBROUTINES ADVAN1 TRANS2
-$PK
-CL=THETA(1)*EXP(ETA(1))
-V=THETA(2)*EXP(ETA(2))
-S1=V
-$ERROR
-IPRED=F
-Y=F+F*EPS(1)+EPS(2)
-$THETA (0,2) (0,20)
-$OMEGA BLOCK(2) 0.5 0.1 0.3
-$SIGMA 0.03 0.02
-$ESTIMATION METHOD=VAE
-$TABLE ID TIME IPRED CWRES NOPRINT FILE=sdtab
-"""
-
-
-def rows() -> list[dict[str, float]]:
-    rng = np.random.default_rng(52)
-    eta = rng.multivariate_normal([0, 0], OMEGA, N)
-    cl, v = 2 * np.exp(eta[:, :1]), 20 * np.exp(eta[:, 1:])
-    f = 100 / v * np.exp(-cl / v * TIMES)
-    y = f + f * np.sqrt(0.03) * rng.normal(size=f.shape) + np.sqrt(0.02) * rng.normal(size=f.shape)
-    out: list[dict[str, float]] = []
-    for i in range(N):
-        out.append({"ID": i + 1.0, "TIME": 0.0, "AMT": 100.0, "DV": 0.0, "EVID": 1.0, "MDV": 1.0})
-        out += [{"ID": i + 1.0, "TIME": t, "DV": value} for t, value in zip(TIMES, y[i], strict=True)]
-    return out
+BOLUS = bolus_stream("VAE", "ID TIME IPRED CWRES")
 
 
 @pytest.fixture(scope="module")
 def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
-    return estimate(*read(tmp_path_factory.mktemp("bolus"), BOLUS, rows()), SETTINGS, evaluate=True)
+    return estimate(
+        *read(tmp_path_factory.mktemp("bolus"), BOLUS, bolus_data(N).rows), SETTINGS, evaluate=True
+    )
 
 
 def test_table_repeats_individuals(fit: Fit) -> None:
@@ -83,15 +54,15 @@ def test_residuals_are_those_of_a_method_with_interaction_at_the_modes(fit: Fit)
 
 def test_an_unknown_table_item_is_refused_before_fitting(tmp_path: Path) -> None:
     with pytest.raises(ModelFailure, match="ABC"):
-        estimate(*read(tmp_path, BOLUS.replace("CWRES", "ABC"), rows()), SETTINGS)
+        estimate(*read(tmp_path, BOLUS.replace("CWRES", "ABC"), bolus_data(N).rows), SETTINGS)
 
 
 @pytest.mark.parametrize("error", ["Y=F*(1+EPS(1))", "Y=LOG(F)+EPS(1)"])
 def test_an_observation_that_no_estimate_can_explain_is_named(error: str, tmp_path: Path) -> None:
     """A sample before the first dose under an error model that needs a positive prediction."""
-    records = rows()
+    records = bolus_data(N).rows
     records.insert(6, {"ID": 2.0, "TIME": 0.0, "DV": 0.5})
-    stream = BOLUS.replace("Y=F+F*EPS(1)+EPS(2)", error).replace("0.03 0.02", "0.03")
+    stream = bolus_stream("VAE", "ID TIME IPRED CWRES", f"IPRED=F\n{error}", sigma="0.03")
     for evaluate in (True, False):
         with pytest.raises(ModelFailure, match=r"data.csv:8: subject 2") as caught:
             estimate(*read(tmp_path, stream, records), SETTINGS, evaluate=evaluate)
@@ -106,8 +77,8 @@ def test_an_observation_that_no_estimate_can_explain_is_named(error: str, tmp_pa
     ],
 )
 def test_why_an_observation_has_no_likelihood(error: str, message: str, tmp_path: Path) -> None:
-    stream = BOLUS.replace("Y=F+F*EPS(1)+EPS(2)", error).replace("0.03 0.02", "0.03")
-    model, data = read(tmp_path, stream, rows())
+    stream = bolus_stream("VAE", "ID TIME IPRED CWRES", f"IPRED=F\n{error}", sigma="0.03")
+    model, data = read(tmp_path, stream, bolus_data(N).rows)
     with pytest.raises(ModelFailure, match=message) as caught:
         check_predictions(ObservationLikelihood(model, data), initial(model))
     assert "subject 1" in str(caught.value)

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from scipy.stats import kstest, norm
+from support.line_and_bolus import OMEGA, line_observations, line_stream
 from support.nonmem_runs import load
 from support.streams import read
 
@@ -23,21 +24,7 @@ from elbomix.engine.table_items import TableSettings
 Array = NDArray[np.float64]
 FALSE_ALARM = 1e-4  # of every Kolmogorov-Smirnov test here; seeds are fixed
 TIMES = np.array([0.5, 1.0, 2.0, 4.0])
-OMEGA = np.array([[0.5, 0.1], [0.1, 0.3]])
-
-LINE = """$PROBLEM line
-$INPUT {columns}
-$DATA {file} IGNORE=@
-$PRED
-A=THETA(1)+ETA(1)
-B=THETA(2)+ETA(2)
-Y=A+B*TIME+EPS(1)
-$THETA 2 -0.5
-$OMEGA BLOCK(2) 0.5 0.1 0.3
-$SIGMA 0.4
-$ESTIMATION METHOD=1
-$TABLE ID TIME NPDE NPD EPRED EWRES SEED=7 ESAMPLE=400 NOPRINT FILE=sdtab
-"""
+LINE = line_stream("ID TIME NPDE NPD EPRED EWRES SEED=7 ESAMPLE=400")
 DECAY = LINE.replace("Y=A+B*TIME+EPS(1)", "F1=EXP(A/4-EXP(B/2)*TIME/4)\nY={error}").replace(
     "$SIGMA 0.4", "$SIGMA 0.3"
 )
@@ -52,14 +39,6 @@ def population(folder: Path, stream: str, y: Array, **columns: Array) -> Populat
         for j, t in enumerate(TIMES)
     ]
     return Population(*read(folder, stream, rows))
-
-
-def line_data(n: int, seed: int) -> Array:
-    rng = np.random.default_rng(seed)
-    eta = rng.multivariate_normal([0, 0], OMEGA, n)
-    return np.asarray(
-        2 + eta[:, :1] + (eta[:, 1:] - 0.5) * TIMES + np.sqrt(0.4) * rng.normal(size=(n, len(TIMES)))
-    )
 
 
 def simulated(
@@ -79,7 +58,7 @@ def simulated(
 @pytest.mark.parametrize("simulated_observations", [False, True])
 def test_moments_and_probabilities_of_a_linear_model(simulated_observations: bool, tmp_path: Path) -> None:
     """Mean X theta, covariance X Omega X' + sigma I; 40 000 draws leave an error of 1/200 of an SD."""
-    y = line_data(5, 3)
+    y = line_observations(5, 3, TIMES)
     found = simulated(
         population(tmp_path, LINE, y), draws=40_000, seed=2, simulated_observations=simulated_observations
     )
@@ -103,7 +82,9 @@ def test_moments_and_probabilities_of_a_linear_model(simulated_observations: boo
 
 @pytest.mark.parametrize("cholesky", [True, False])
 def test_errors_of_data_from_the_model_are_standard_normal(cholesky: bool, tmp_path: Path) -> None:
-    found = simulated(population(tmp_path, LINE, line_data(300, 11)), draws=2000, seed=4, cholesky=cholesky)
+    found = simulated(
+        population(tmp_path, LINE, line_observations(300, 11, TIMES)), draws=2000, seed=4, cholesky=cholesky
+    )
     npde = found["NPDE"]
     assert kstest(npde.ravel(), norm.cdf).pvalue > FALSE_ALARM
     assert kstest(found["NPD"][:, 1], norm.cdf).pvalue > FALSE_ALARM
@@ -163,7 +144,7 @@ def test_draws_have_the_moments_asked_for() -> None:
 
 def test_tables_with_simulated_residuals_repeat_exactly(tmp_path: Path) -> None:
     """SEED and ESAMPLE of the table decide; draws do not depend on what else is asked for."""
-    y = line_data(6, 5)
+    y = line_observations(6, 5, TIMES)
     zero = np.zeros((6, 2))
 
     def table(folder: str, stream: str) -> Array:
@@ -217,7 +198,7 @@ CENSORED = LINE.replace(
 
 def test_errors_of_censored_data_are_standard_normal(tmp_path: Path) -> None:
     """The data say 0 where an observation lies below 0.4: its error is computed as that of a censored one."""
-    y = line_data(300, 12)
+    y = line_observations(300, 12, TIMES)
     below = y < 0.4
     own = population(tmp_path, CENSORED, np.where(below, 0.0, y), BLQ=below.astype(float))
     zero = np.zeros((300, 2))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.line_and_bolus import DOSE, bolus_stream, concentrations, dosed_rows
 from support.quadrature import Quadrature, maximum, normal_log_likelihood
 from support.streams import read
 
@@ -20,28 +21,15 @@ from elbomix.engine.run import estimate
 Array = NDArray[np.float64]
 N = 40
 TIMES = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 12.0, 24.0])
-DOSE = 100.0
 TRUE = np.log([2.0, 20.0])
 SD = np.array([0.3, 0.2])
 
-HEAD = """$PROBLEM residual model
-$INPUT {columns}
-$DATA {file} IGNORE=@
-$SUBROUTINES ADVAN1 TRANS2
-$PK
-CL=THETA(1)*EXP(ETA(1))
-V=THETA(2)*EXP(ETA(2))
-S1=V
-$ERROR
-"""
-TAIL = "\n$OMEGA 0.1 0.1\n$SIGMA {}\n$ESTIMATION METHOD=VAE\n"
-PK_THETAS = "$THETA (0,1.5) (0,25)"
+PK_THETAS = "(0,1.5) (0,25)"
 
 
-def concentrations(eta: Array, log_cl: float, log_v: float) -> Array:
+def of_logs(eta: Array, log_cl: float, log_v: float) -> Array:
     """Concentrations (node id record) of a bolus."""
-    cl, v = np.exp(log_cl + eta[..., 0:1]), np.exp(log_v + eta[..., 1:2])
-    return np.asarray(DOSE / v * np.exp(-cl / v * TIMES))
+    return concentrations(eta, np.exp(log_cl), np.exp(log_v), TIMES)
 
 
 @dataclass(frozen=True)
@@ -159,18 +147,16 @@ def agrees(fit: Fit, quadrature: Quadrature, at: Array, true: Array) -> None:
 def test_one_output(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     rng = np.random.default_rng(11)
-    f = concentrations(rng.normal(size=(1, N, 2)) * SD, *TRUE)[0]
+    f = of_logs(rng.normal(size=(1, N, 2)) * SD, *TRUE)[0]
     noise = np.asarray(case.noise)
     y = case.mean(f) + rng.normal(size=f.shape) * np.sqrt(case.variance(noise, f))
-    rows = []
-    for i in range(N):
-        rows.append({"ID": i + 1.0, "TIME": 0.0, "AMT": DOSE, "DV": 0.0, "EVID": 1.0, "MDV": 1.0})
-        rows += [{"ID": i + 1.0, "TIME": t, "DV": v} for t, v in zip(TIMES, y[i], strict=True)]
-    stream = f"{HEAD}{case.code}\n{PK_THETAS} {case.thetas}{TAIL.format(case.sigma)}"
-    fit = fitted(tmp_path, stream, rows)
+    stream = bolus_stream(
+        "VAE", error=case.code, thetas=f"{PK_THETAS} {case.thetas}", omega="0.1 0.1", sigma=case.sigma
+    )
+    fit = fitted(tmp_path, stream, dosed_rows(y, TIMES))
 
     def conditional(p: Array, eta: Array) -> Array:
-        inside = concentrations(eta, p[0], p[1])
+        inside = of_logs(eta, p[0], p[1])
         return normal_log_likelihood(y, case.mean(inside), case.variance(p[4:], inside))
 
     quadrature = Quadrature(N, conditional, lambda p: np.diag(np.exp(2 * p[2:4])))
@@ -194,7 +180,7 @@ def test_two_outputs(name: str, tmp_path: Path) -> None:
     base = np.log(3.0)  # E = E0 + slope C, E0 without eta
 
     def both(eta: Array, p: Array) -> tuple[Array, Array]:
-        c = concentrations(eta, p[0], p[1])
+        c = of_logs(eta, p[0], p[1])
         return c, np.exp(p[2]) + np.exp(p[3]) * c
 
     true = np.array([*TRUE, base, np.log(0.5), *np.log(SD), np.log(0.15), np.log(0.3)])
@@ -208,13 +194,15 @@ def test_two_outputs(name: str, tmp_path: Path) -> None:
         )
         for t, a, b in zip(TIMES, y1[i], y2[i], strict=True):
             rows += [{"ID": i + 1.0, "TIME": t, "DV": v, column: k} for k, v in ((1.0, a), (2.0, b))]
-    stream = HEAD.replace("$ERROR\n", "$ERROR\nCP=A(1)/V\nE=THETA(3)+THETA(4)*CP\n")
+    code = f"CP=A(1)/V\nE=THETA(3)+THETA(4)*CP\n{code}"
+    thetas = f"{PK_THETAS} (0,2) (0,1)"
+    stream = bolus_stream("VAE", error=code, thetas=thetas, omega="0.1 0.1", sigma="0.1 0.1")
     if column == "CMT":  # a second compartment, only to be observed
         stream = stream.replace("ADVAN1 TRANS2", "ADVAN2 TRANS2").replace("S1=V", "KA=1\nS1=V\nS2=V")
-        code = code.replace("F*", "A(2)/V*").replace("CMT.EQ.1", "CMT.NE.1").replace("CMT.EQ.2", "CMT.EQ.1")
-        stream = stream.replace("CP=A(1)/V", "CP=A(2)/V")
+        stream = stream.replace("CP=A(1)/V", "CP=A(2)/V").replace("Y=F*", "Y=A(2)/V*")
+        stream = stream.replace("CMT.EQ.1", "CMT.NE.1").replace("CMT.EQ.2", "CMT.EQ.1")
         rows = [{**r, "CMT": 2.0 if r["CMT"] == 1.0 else 1.0} for r in rows]
-    fit = fitted(tmp_path, f"{stream}{code}\n{PK_THETAS} (0,2) (0,1){TAIL.format('0.1 0.1')}", rows)
+    fit = fitted(tmp_path, stream, rows)
 
     def conditional(p: Array, eta: Array) -> Array:
         c, effect = both(eta, p)

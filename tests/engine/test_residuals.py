@@ -11,6 +11,17 @@ import pytest
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
 from scipy.stats import kstest, norm
+from support.line_and_bolus import (
+    OMEGA,
+    SIGMA,
+    TIMES,
+    bolus_data,
+    bolus_stream,
+    concentrations,
+    line_observations,
+    line_rows,
+    line_stream,
+)
 from support.streams import read
 
 from elbomix.engine.diagnostics import Individual, Residuals
@@ -23,65 +34,8 @@ from elbomix.engine.table_items import TableSettings, check_tables
 
 Array = NDArray[np.float64]
 N = 30
-TIMES = np.array([0.5, 1.0, 2.0, 4.0, 7.0])
-OMEGA = np.array([[0.5, 0.1], [0.1, 0.3]])
-SIGMA = np.diag([0.03, 0.02])
-
-LINE = """$PROBLEM line
-$INPUT {columns}
-$DATA {file} IGNORE=@
-$PRED
-A=THETA(1)+ETA(1)
-B=THETA(2)+ETA(2)
-Y=A+B*TIME+EPS(1)
-$THETA 2 -0.5
-$OMEGA BLOCK(2) 0.5 0.1 0.3
-$SIGMA 0.4
-$ESTIMATION METHOD=1
-"""
-BOLUS = """$PROBLEM bolus
-$INPUT {columns}
-$DATA {file} IGNORE=@
-$SUBROUTINES ADVAN1 TRANS2
-$PK
-CL=THETA(1)*EXP(ETA(1))
-V=THETA(2)*EXP(ETA(2))
-S1=V
-$ERROR
-IPRED=F
-Y=F+F*EPS(1)+EPS(2)
-$THETA (0,2) (0,20)
-$OMEGA BLOCK(2) 0.5 0.1 0.3
-$SIGMA 0.03 0.02
-$ESTIMATION METHOD=1 INTERACTION
-$TABLE ID TIME IPRED CWRES G11 G21 H11 H21 NOPRINT FILE=sdtab
-"""
-
-
-def line_rows() -> tuple[list[dict[str, float]], Array]:
-    rng = np.random.default_rng(51)
-    eta = rng.multivariate_normal([0, 0], OMEGA, N)
-    y = 2 + eta[:, :1] + (eta[:, 1:] - 0.5) * TIMES + np.sqrt(0.4) * rng.normal(size=(N, len(TIMES)))
-    return [
-        {"ID": i + 1.0, "TIME": t, "DV": v} for i in range(N) for t, v in zip(TIMES, y[i], strict=True)
-    ], y
-
-
-def concentration(eta: Array) -> Array:
-    cl, v = 2 * np.exp(eta[0]), 20 * np.exp(eta[1])
-    return np.asarray(100 / v * np.exp(-cl / v * TIMES))
-
-
-def bolus_rows() -> tuple[list[dict[str, float]], Array, Array]:
-    rng = np.random.default_rng(52)
-    eta = rng.multivariate_normal([0, 0], OMEGA, N)
-    f = np.stack([concentration(e) for e in eta])
-    y = f + f * np.sqrt(0.03) * rng.normal(size=f.shape) + np.sqrt(0.02) * rng.normal(size=f.shape)
-    out: list[dict[str, float]] = []
-    for i in range(N):
-        out.append({"ID": i + 1.0, "TIME": 0.0, "AMT": 100.0, "DV": 0.0, "EVID": 1.0, "MDV": 1.0})
-        out += [{"ID": i + 1.0, "TIME": t, "DV": v} for t, v in zip(TIMES, y[i], strict=True)]
-    return out, y, eta
+BOLUS = bolus_stream(table="ID TIME IPRED CWRES G11 G21 H11 H21")
+LINE = line_stream()
 
 
 class Case:
@@ -117,8 +71,8 @@ class Case:
 
 @pytest.fixture(scope="module")
 def bolus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Case, Array]:
-    rows, y, eta = bolus_rows()
-    return Case(tmp_path_factory.mktemp("bolus"), BOLUS, rows, eta), y
+    made = bolus_data(N)
+    return Case(tmp_path_factory.mktemp("bolus"), BOLUS, made.rows, made.eta), made.y
 
 
 def whitened(residual: Array, covariance: Array) -> Array:
@@ -132,8 +86,8 @@ def differences(eta: Array, f: Callable[[Array], Array]) -> Array:
 
 def test_residuals_of_a_linear_model(tmp_path: Path) -> None:
     """One covariance for all subjects, X Omega X' + sigma I; every expansion is the model itself."""
-    rows, y = line_rows()
-    case = Case(tmp_path, LINE, rows, np.random.default_rng(1).normal(size=(N, 2)))
+    y = line_observations(N, 51)
+    case = Case(tmp_path, LINE, line_rows(y), np.random.default_rng(1).normal(size=(N, 2)))
     design = np.stack([np.ones(len(TIMES)), TIMES], 1)
     mean = design @ [2.0, -0.5]
     covariance = design @ OMEGA @ design.T + 0.4 * np.eye(len(TIMES))
@@ -152,7 +106,7 @@ def test_residuals_of_a_linear_model(tmp_path: Path) -> None:
 
 
 def test_weighted_residuals_of_data_from_the_model_are_standard_normal(tmp_path: Path) -> None:
-    rows, _ = line_rows()
+    rows = line_rows(line_observations(N, 51))
     values = Case(tmp_path, LINE, rows, np.zeros((N, 2))).residuals(interaction=True)["WRES"]
     assert kstest(values, norm.cdf).pvalue > 1e-4  # the false-alarm rate; the seed is fixed
     lags = np.triu(np.corrcoef(values.reshape(N, -1).T), 1)
@@ -165,8 +119,8 @@ def slopes_to_eps(f: Array) -> Array:
 
 def expected_variance(at: Array, to: Array) -> Array:
     """Return the mean of h Sigma h' over eta ~ N(``to``, Omega), h expanded at ``at``."""
-    h = slopes_to_eps(concentration(at))
-    slope = differences(at, lambda e: slopes_to_eps(concentration(e)))  # obs eps eta
+    h = slopes_to_eps(concentrations(at))
+    slope = differences(at, lambda e: slopes_to_eps(concentrations(e)))  # obs eps eta
     mean = h + slope @ (to - at)
     spread = np.einsum("jek,kl,jfl,ef->j", slope, OMEGA, slope, SIGMA)
     return np.asarray(np.einsum("je,ef,jf->j", mean, SIGMA, mean) + spread)
@@ -184,8 +138,8 @@ def test_residuals_of_a_model_that_is_not_linear(bolus: tuple[Case, Array], inte
     zero = np.zeros(2)
     for i in range(N):
         mode = case.eta[i]
-        typical, own = concentration(zero), concentration(mode)
-        slope = {"0": differences(zero, concentration), "mode": differences(mode, concentration)}
+        typical, own = concentrations(zero), concentrations(mode)
+        slope = {"0": differences(zero, concentrations), "mode": differences(mode, concentrations)}
         conditional = own - slope["mode"] @ mode
         used = variance(own if interaction else typical)
         wanted = {
@@ -229,7 +183,7 @@ def test_random_effects_taken_as_fixed_effects(bolus: tuple[Case, Array]) -> Non
     found = {k: v.reshape(N, -1) for k, v in case.residuals(interaction=False, fixed_etas=(2,)).items()}
     for i in range(N):
         at = np.array([0.0, case.eta[i, 1]])
-        f, j = concentration(at), differences(at, concentration)[:, :1]
+        f, j = concentrations(at), differences(at, concentrations)[:, :1]
         np.testing.assert_allclose(found["PRED"][i], f, rtol=1e-12)
         expected = whitened(y[i] - f, 0.5 * j @ j.T + np.diag(variance(f)))
         np.testing.assert_allclose(found["WRES"][i], expected, atol=1e-7)
@@ -267,7 +221,7 @@ def test_derivatives_and_individuals_in_tables(bolus: tuple[Case, Array]) -> Non
     case, _ = bolus
     table = case.table()
     observed = table[table["MDV"] == 0]
-    slopes = np.concatenate([differences(e, concentration) for e in case.eta])
+    slopes = np.concatenate([differences(e, concentrations) for e in case.eta])
     np.testing.assert_allclose(observed[["G11", "G21"]].to_numpy(), slopes, atol=1e-8)
     np.testing.assert_allclose(observed["H11"], observed["IPRED"], rtol=1e-12)
     assert (observed["H21"] == 1).all()
@@ -279,22 +233,22 @@ def test_derivatives_and_individuals_in_tables(bolus: tuple[Case, Array]) -> Non
 
 def test_variables_saved_in_a_pass_through_the_data(tmp_path: Path) -> None:
     """TVF is what IPRED was with eta = 0; RATIO reads it in the pass with the conditional estimates."""
-    rows, _, eta = bolus_rows()
+    data = bolus_data(N)
     stream = BOLUS.replace(
         "IPRED=F\n", "IPRED=F\nIF (COMACT.EQ.1) TVF=F\nRATIO=0\nIF (TVF.NE.0) RATIO=F/TVF\n"
     )
-    table = Case(tmp_path, stream, rows, eta).table()
+    table = Case(tmp_path, stream, data.rows, data.eta).table()
     np.testing.assert_allclose(table["TVF"], table["PRED"], rtol=1e-12)
     np.testing.assert_allclose(table["RATIO"], table["IPRED"] / table["PRED"], rtol=1e-12)
 
 
 def test_variables_of_the_differential_equations(tmp_path: Path) -> None:
     """What the right-hand side assigns is tabled at the amounts of the record."""
-    rows, _, eta = bolus_rows()
+    data = bolus_data(N)
     stream = BOLUS.replace("ADVAN1 TRANS2", "ADVAN6 TOL=9").replace(
         "$ERROR", "$MODEL COMP=(CENTRAL)\n$DES\nOUT=CL/V*A(1)\nDADT(1)=-OUT\n$ERROR"
     )
-    case = Case(tmp_path, stream.replace("CWRES G11", "CWRES OUT G11"), rows, eta)
+    case = Case(tmp_path, stream.replace("CWRES G11", "CWRES OUT G11"), data.rows, data.eta)
     check_tables(case.model)
     table = case.table()
     np.testing.assert_allclose(table["OUT"], table["CL"] * table["IPRED"], rtol=1e-6)
@@ -350,7 +304,8 @@ CENSORED = BOLUS.replace(
 @pytest.mark.parametrize("mark", ["MDVRES=1", "X=1"])
 def test_observations_that_are_not_normal(mark: str, tmp_path: Path) -> None:
     """Without MDVRES a subject that has any has no weighted residuals of the population at all."""
-    rows, y, eta = bolus_rows()
+    data = bolus_data(N)
+    rows, y, eta = data.rows, data.y, data.eta
     for row in rows:
         row["BLQ"] = float(row["TIME"] == TIMES[-1] and row["ID"] <= 5)
     stream = CENSORED.replace("{mark}", mark)
@@ -366,7 +321,7 @@ def test_observations_that_are_not_normal(mark: str, tmp_path: Path) -> None:
         assert (cwres[5:] != 0).all()
         return
     for i in range(5):
-        own, j = concentration(eta[i])[:-1], differences(eta[i], concentration)[:-1]
+        own, j = concentrations(eta[i])[:-1], differences(eta[i], concentrations)[:-1]
         covariance = j @ OMEGA @ j.T + np.diag(variance(own))
         np.testing.assert_allclose(
             cwres[i, :-1], whitened(y[i, :-1] - own + j @ eta[i], covariance), atol=1e-7
@@ -378,8 +333,7 @@ def test_observations_that_are_not_normal(mark: str, tmp_path: Path) -> None:
     [("SOMETHING", "SOMETHING"), ("F", "item F"), ("G31", "ETA"), ("H31", "EPS"), ("VARCALC=1", "VARCALC")],
 )
 def test_an_unknown_table_item_is_refused(item: str, message: str, tmp_path: Path) -> None:
-    rows, _, _ = bolus_rows()
-    model, _ = read(tmp_path, BOLUS.replace("CWRES G11", f"CWRES {item} G11"), rows)
+    model, _ = read(tmp_path, BOLUS.replace("CWRES G11", f"CWRES {item} G11"), bolus_data(N).rows)
     with pytest.raises(ModelFailure, match=message) as caught:
         check_tables(model)
     assert caught.value.span is not None
