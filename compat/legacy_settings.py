@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..engine.steps import Settings
 
 GRADIENT: frozenset[Method] = frozenset({"fo", "foi", "foce", "focei", "laplace", "laplacei", "agq"})
+BOUNDED = ("THETA", "OMEGA", "SIGMA")
 SEED = 11456  # of the legacy engine's random numbers where a step names none
 
 
@@ -245,8 +246,8 @@ def _not_mu(words: Words) -> frozenset[int]:
     return frozenset(found)
 
 
-def covariance_settings(task: CovarianceTask, problems: list[Problem]) -> CovarianceSettings:
-    """Return the settings of the covariance step."""
+def covariance_settings(task: CovarianceTask, words: Words, problems: list[Problem]) -> CovarianceSettings:
+    """Return the settings of the covariance step after the estimation step of ``words``."""
     from ..engine.covariance_step import CovarianceSettings
 
     options = dict(task.options)
@@ -258,6 +259,9 @@ def covariance_settings(task: CovarianceTask, problems: list[Problem]) -> Covari
         "UNCONDITIONAL" in options,
         _resampling(options, task, problems),
         _repair(options, task, problems),
+        frozenset(
+            k for k in BOUNDED if f"{k}BOUNDTEST" in words.options and not words.is_on(f"{k}BOUNDTEST")
+        ),
     )
 
 

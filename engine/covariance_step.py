@@ -59,13 +59,16 @@ class CovarianceSettings:
     ``unconditional``: whether it is made after a search that did not end well, too. ``resampling``: how the
     estimate's uncertainty is sampled from there (None: it is not). ``repair``: how an R that is not positive
     definite is made so (None: ``"none"`` of exact derivatives, ``"absolute"`` of the information that a
-    sampling method brings, whose negative eigenvalues are Monte Carlo noise).
+    sampling method brings, whose negative eigenvalues are Monte Carlo noise). ``bounded``: of which
+    parameters (``"THETA"``, ``"OMEGA"``, ``"SIGMA"``) an estimate may have ended at a bound, where the
+    likelihood is no parabola; after others there are no standard errors, unless unconditional.
     """
 
     matrix: Literal["sandwich", "r", "s"] = "sandwich"
     unconditional: bool = False
     resampling: ResamplingSettings | None = None
     repair: Repair | None = None
+    bounded: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ def covariance_step(
     if not settings.unconditional and step.status.code not in ("converged", "evaluated"):
         said = "the estimation step did not end well (ask for the unconditional covariance step)"
         return CovarianceStep(None, said)
+    near = () if step.search is None or settings.unconditional else step.search.near_bound
+    bounded = [name for name in near if name[:5] not in settings.bounded]
+    if bounded:
+        said = "no standard errors are defined at a bound; move the bound, fix the parameter or leave it out"
+        return CovarianceStep(None, f"at a bound: {', '.join(bounded)} ({said})")
     natural = NaturalParameters(population.model)
     if not natural.size:
         return CovarianceStep(None, "every parameter is fixed")

@@ -58,6 +58,8 @@ def _searched(fit: Fit) -> list[str]:
         head.append(f" NO. OF SIG. DIGITS IN FINAL EST.:{digits:5.1f}")
     if search.near_bound:
         head.append("0PARAMETER ESTIMATE IS NEAR ITS BOUNDARY")
+        if fit.covariance_failure and fit.information is None:
+            head.append(" THIS MUST BE ADDRESSED BEFORE THE COVARIANCE STEP CAN BE IMPLEMENTED")
         head.append(f" NEAR A BOUND: {', '.join(search.near_bound)}")
     if search.zero_gradient:
         head.append(f" WITHOUT INFLUENCE: {', '.join(search.zero_gradient)}")

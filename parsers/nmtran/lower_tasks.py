@@ -13,6 +13,7 @@ from .option_words import (
     ESTIMATION_ALIASES,
     ESTIMATION_FLAGS,
     ESTIMATION_OFF,
+    ESTIMATION_ON,
     ESTIMATION_OPTIONS,
     ESTIMATION_RIVALS,
     METHOD_ALIASES,
@@ -67,6 +68,8 @@ def _estimation_option(context: Context, option: Option, carried: dict[str, str]
     name = resolve(text, ESTIMATION_OPTIONS, ESTIMATION_ALIASES)
     if switched is not None and text not in ESTIMATION_OPTIONS:
         carried.pop(switched, None)
+        if switched in ESTIMATION_ON:
+            carried[switched] = "0"
         return
     if name is None:
         words = (*ESTIMATION_OPTIONS, *ESTIMATION_ALIASES, *ESTIMATION_OFF)

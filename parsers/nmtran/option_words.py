@@ -73,6 +73,9 @@ ESTIMATION_OFF: dict[str, str] = {
     "NOFO": "FO",
 }
 
+# Switches that are on where nothing is said: to turn them off is recorded, as a value of 0.
+ESTIMATION_ON = frozenset({"OMEGABOUNDTEST", "SIGMABOUNDTEST", "THETABOUNDTEST"})
+
 # Words of which the last one given holds.
 ESTIMATION_RIVALS: tuple[frozenset[str], ...] = (
     frozenset({"LIKELIHOOD", "-2LOGLIKELIHOOD", "PREDICTION"}),

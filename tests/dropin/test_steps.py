@@ -325,3 +325,10 @@ def test_an_unknown_repair_is_refused(tmp_path: Path) -> None:
     path.write_text(re.sub(r"^\$COV.*$", "$COVARIANCE POSDEF=7", path.read_text(), flags=re.M))
     with pytest.raises(ProblemError, match="POSDEF=7"):
         prepare(path, method="as-written")
+
+
+def test_bounds_that_are_not_tested(tmp_path: Path) -> None:
+    path = stream(tmp_path, "$ESTIMATION METHOD=1 INTERACTION NOTBT NOOBT\n$ESTIMATION THETABOUNDTEST\n")
+    steps = prepare(path, method="as-written").steps
+    assert steps[-1].covariance is not None
+    assert steps[-1].covariance.bounded == {"OMEGA"}  # options carry over

@@ -365,3 +365,15 @@ def test_inverse_covariance_of_a_singular_s(tmp_path: Path) -> None:
     expected = np.diag(found.r) / 2
     expected[0] = 0.0
     np.testing.assert_allclose(inverse, np.diag(expected), atol=1e-12)
+
+
+def test_a_bound_that_stands_against_standard_errors(tmp_path: Path) -> None:
+    fit = classical(tmp_path, uncertainty=None, covariance_failure="at a bound: THETA2")
+    assert fit.search is not None
+    fit = replace(fit, search=replace(fit.search, near_bound=("THETA2",)))
+    write_nonmem([fit], tmp_path, "run001", NOW, NOW)
+    text = (tmp_path / "run001.lst").read_text()
+    at = text.index("0PARAMETER ESTIMATE IS NEAR ITS BOUNDARY\n")
+    assert (
+        text[at:].splitlines()[1] == " THIS MUST BE ADDRESSED BEFORE THE COVARIANCE STEP CAN BE IMPLEMENTED"
+    )
