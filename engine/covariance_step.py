@@ -95,10 +95,10 @@ def covariance_step(
     if not settings.unconditional and step.status.code not in ("converged", "evaluated"):
         said = "the estimation step did not end well (ask for the unconditional covariance step)"
         return CovarianceStep(None, said)
-    if step.search is not None and step.search.near_bound:
+    if not settings.unconditional and step.search is not None and step.search.near_bound:
         near = ", ".join(step.search.near_bound)
-        said = f"{near} ended near a bound: fix what is there, or take it out of the model"
-        return CovarianceStep(None, said)
+        said = "no standard errors are defined there; move the bound, fix the parameter or leave it out"
+        return CovarianceStep(None, f"at a bound: {near} ({said})")
     natural = NaturalParameters(population.model)
     if not natural.size:
         return CovarianceStep(None, "every parameter is fixed")

@@ -169,3 +169,15 @@ def test_a_failed_search_has_none_unless_asked(tmp_path: Path) -> None:
     step = estimate_conditional(population, "focei", initial(model), ConditionalSettings(max_evaluations=10))
     assert covariance_step(population, step).uncertainty is None
     assert covariance_step(population, step, CovarianceSettings(unconditional=True)).uncertainty is not None
+
+
+def test_an_estimate_at_a_bound_has_none_unless_asked(tmp_path: Path) -> None:
+    model, data = read(tmp_path, lmm.stream(), lmm.rows())
+    population = Population(model, data)
+    step = estimate_conditional(population, "focei", initial(model))
+    assert step.search is not None
+    step = replace(step, search=replace(step.search, near_bound=("THETA2", "OMEGA(1,1)")))
+    made = covariance_step(population, step)
+    assert made.uncertainty is None
+    assert made.said.startswith("at a bound: THETA2, OMEGA(1,1) (")
+    assert covariance_step(population, step, CovarianceSettings(unconditional=True)).uncertainty is not None

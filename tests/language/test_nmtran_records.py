@@ -195,6 +195,7 @@ def test_estimation_options_have_canonical_names() -> None:
         ("MAXEVALS", "500"),
         ("POSTHOC", ""),
         ("-2LOGLIKELIHOOD", ""),
+        ("NOOMEGABOUNDTEST", ""),
         ("MSFO", "run.msf"),
         ("FORMAT", ",1PE13.6"),
     )
