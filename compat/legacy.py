@@ -85,6 +85,11 @@ def plan(model: Model, method: str, choices: Choices) -> tuple[Model, tuple[Plan
             for task in model.other_tasks
             if task.name in ("etas", "phis")
         ]
+    notices += [
+        Notice("this table is written nowhere: the report has no tables, and it names no FILE", table.span)
+        for table in model.tables
+        if table.file is None
+    ]
     if any(step.covariance is not None for step in steps):
         notices += _covariance_remarks(model)
     if problems:
@@ -160,6 +165,7 @@ def _step(
         print_interval=words.whole("PRINT", 1 if words.task is None else 9999) or 9999,
         seed=seed,
         nesting=nesting,
+        shows_phi=not words.is_on("PHITYPE"),
     )
 
 

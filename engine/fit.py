@@ -239,7 +239,8 @@ class Fit:
     errors that were asked for are missing; ``information`` is what they are made of (None: not computed);
     ``resampling`` are the samples of the estimates where they were asked for. ``print_interval``: every how
     many iterations output files show a row. ``with_prior`` is False where the step left priors out, whether
-    the model has any or not. ``earlier``: the fits of the steps before this one.
+    the model has any or not; ``shows_phi`` where files of individuals have mu + eta after EM methods, not
+    eta. ``earlier``: the fits of the steps before this one.
     """
 
     model: Model
@@ -276,6 +277,7 @@ class Fit:
     resampling: Resampling | None = None
     print_interval: int = 1
     with_prior: bool = True
+    shows_phi: bool = True
     earlier: tuple[Fit, ...] = field(default=(), repr=False)
 
     @property

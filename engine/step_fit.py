@@ -114,6 +114,7 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
         resampling=resampling,
         print_interval=plan.print_interval,
         with_prior=plan.with_prior,
+        shows_phi=plan.shows_phi,
     )
 
 

@@ -43,9 +43,9 @@ class PlannedStep:
     ``table_etas`` says which random effects tables show after a method that samples: the conditional modes
     (residuals belong to the conditional means then, as in the legacy engine), the means, or the modes
     everywhere. ``influential_etas``: shrinkage leaves out random effects that a subject's data do not
-    depend on. ``print_interval``: every how many iterations output files show a row. ``seed`` of all random
-    numbers. ``nesting`` says how random effects that groups of subjects share are made (None:
-    there are none, or in the default way).
+    depend on. ``print_interval``: every how many iterations output files show a row; ``shows_phi``: whether
+    they have mu + eta after EM methods, or eta. ``seed`` of all random numbers. ``nesting`` says how random
+    effects that groups of subjects share are made (None: there are none, or in the default way).
     """
 
     number: int
@@ -57,6 +57,7 @@ class PlannedStep:
     table_etas: Literal["modes", "means", "modes everywhere"] = "modes"
     influential_etas: bool = False
     print_interval: int = 1
+    shows_phi: bool = True
     seed: int = 0
     nesting: NestingSettings | None = None
 

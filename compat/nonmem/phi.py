@@ -23,9 +23,9 @@ def write_phi(fits: Sequence[Fit], path: Path) -> Path:
     """Write the ``.phi`` file, a block for each step.
 
     ``ETA(i)`` are the random effects that tables and shrinkage use, ``ETC(i,j)`` the conditional
-    covariance; the EM methods have ``PHI(i)`` = MU_i + ETA(i) and ``PHC(i,j)`` instead. ``OBJ`` sums to the
-    objective. A subject without observations has a row of zeros, and so have all after FO, whose objective
-    knows no random effects: those of POSTHOC are in tables, as in NONMEM.
+    covariance; the EM methods have ``PHI(i)`` = MU_i + ETA(i) and ``PHC(i,j)`` instead (but for PHITYPE=1).
+    ``OBJ`` sums to the objective. A subject without observations has a row of zeros, and so have all after
+    FO, whose objective knows no random effects: those of POSTHOC are in tables, as in NONMEM.
     """
     lines = [line for fit in fits for line in _block(fit)]
     return write_whole(path, "\n".join(lines) + "\n")
@@ -34,16 +34,19 @@ def write_phi(fits: Sequence[Fit], path: Path) -> Path:
 def _block(fit: Fit) -> list[str]:
     n_etas = fit.model.n_etas
     sampled = fit.method in EXPECTATION_METHODS
-    names = [f"{'PHI' if sampled else 'ETA'}({i + 1})" for i in range(n_etas)]
-    square = triangle("PHC" if sampled else "ETC", n_etas)
+    with_mu = sampled and fit.shows_phi
+    names = [f"{'PHI' if with_mu else 'ETA'}({i + 1})" for i in range(n_etas)]
+    square = triangle("PHC" if with_mu else "ETC", n_etas)
     lines = [
         fit_line(fit),
         label_line(["SUBJECT_NO", "ID", *names, *square, objective_label(fit.method)]),
     ]
     individuals = fit.individuals
     effects = individuals.ebe
-    if sampled:
-        effects = typical_values(fit) + (individuals.ebe if fit.method == "its" else individuals.cond_mean)
+    if sampled and fit.method != "its":
+        effects = individuals.cond_mean
+    if with_mu:
+        effects = typical_values(fit) + effects
     lower = np.tril_indices(n_etas)
     observed = observed_subjects(fit)
     for k, subject_id in enumerate(fit.data.ids):
@@ -68,7 +71,7 @@ def write_phm(fits: Sequence[Fit], path: Path) -> Path | None:
 def _mixed_block(fit: Fit) -> list[str]:
     parts = fit.subpopulations
     assert parts is not None
-    sampled = fit.method in EXPECTATION_METHODS
+    sampled = fit.method in EXPECTATION_METHODS and fit.shows_phi
     mu = typical_values(fit) if sampled else 0.0
     n_etas = fit.model.n_etas
     names = [f"{'PHI' if sampled else 'ETA'}({i + 1})" for i in range(n_etas)]

@@ -1,4 +1,4 @@
-"""What files say of priors: steps that leave them out, and the constant of the prior."""
+"""What files say of priors (steps that leave them out, the constant), and words that shape files."""
 
 from __future__ import annotations
 
@@ -84,6 +84,14 @@ def test_the_constant_is_that_of_nonmem() -> None:
     )
     made = PriorPenalty(read_model(folder / "504_nuts.ctl")).constant
     assert made == pytest.approx(float(printed.split(":")[1]), rel=1e-14)
+
+
+def test_words_that_shape_files(tmp_path: Path) -> None:
+    text = STREAM.replace("NITER=2", "NITER=2 PHITYPE=1") + "$TABLE ID TIME\n$TABLE ID FILE=a NOPRINT\n"
+    model, _ = read(tmp_path, text, [{"ID": 1, "TIME": 0, "DV": 1}])
+    model, steps = plan(model, "as-written", Choices(None, 1, 25, "compiled", False))
+    assert [step.shows_phi for step in steps] == [True, False, False]  # words hold for the steps after, too
+    assert sum("written nowhere" in notice.message for notice in model.notices) == 1
 
 
 def test_streamed_and_written_titles_agree(fits: tuple[Fit, ...]) -> None:

@@ -176,6 +176,10 @@ def test_phi_is_the_sum_of_mu_and_eta(tmp_path: Path) -> None:
     mean = fit.individuals.cond_mean
     assert phi["PHI(1)"].to_numpy() == pytest.approx(mean[:, 0], rel=SIX_DIGITS)
     assert phi["PHI(2)"].to_numpy() == pytest.approx(mean[:, 1] + 7 + np.arange(12), rel=SIX_DIGITS)
+    write_nonmem([replace(fit, shows_phi=False)], tmp_path, "run001", NOW, NOW)  # PHITYPE=1
+    eta = block(tmp_path / "run001.phi")
+    assert eta["ETA(2)"].to_numpy() == pytest.approx(mean[:, 1], rel=SIX_DIGITS)
+    np.testing.assert_array_equal(eta["ETC(2,1)"], phi["PHC(2,1)"])
 
 
 @pytest.fixture
