@@ -318,9 +318,11 @@ def log_determinant(matrices: Array) -> Array:
 
 
 def _squares(state: _State) -> Array:
-    """Return the squared lengths of the Newton steps on the expected information."""
-    solved = np.linalg.solve(state.precision, state.gradient[..., None])[..., 0]
-    return np.asarray(np.maximum((solved * state.gradient).sum(-1), 0.0))
+    """Return the squared lengths of the Newton steps on the expected information, infinite beyond numbers."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a trial far out, where predictions nearly overflow
+        solved = np.linalg.solve(state.precision, state.gradient[..., None])[..., 0]
+        squares = (solved * state.gradient).sum(-1)
+    return np.asarray(np.where(np.isnan(squares), np.inf, np.maximum(squares, 0.0)))
 
 
 def _prior_draws(
