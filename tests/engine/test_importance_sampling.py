@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,11 @@ from support.streams import read
 
 from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.fit import Iteration
-from elbomix.engine.methods.importance_sampling import ImportanceSettings, estimate_importance
+from elbomix.engine.methods.importance_sampling import (
+    ImportanceSettings,
+    enough_draws,
+    estimate_importance,
+)
 from elbomix.engine.methods.importance_step import ProposalSettings
 from elbomix.engine.methods.step import Step
 from elbomix.engine.methods.trend import TrendTest
@@ -204,6 +209,22 @@ def test_more_draws_where_the_objective_is_noisy(tmp_path: Path) -> None:
     step = estimate_importance(Population(model, data), AT, settings)
     assert step.objective_se is not None and step.objective_se < 0.33
     assert 100 < step.settings["last_draws"] <= 10000  # type: ignore[operator]
+
+
+def test_draws_rise_and_fall_within_their_limits() -> None:
+    # the variance of the objective is inverse to their number; fewer leave room for its noise
+    settings = ImportanceSettings(draws=300, most_draws=5000, objective_sd=1.0)
+    assert [enough_draws(settings, 400, se) for se in (2.0, 1.1, 0.99, 0.8, 0.5, 0.1, np.inf)] == [
+        1600,
+        math.ceil(400 * 1.1**2),
+        400,
+        400,
+        300,
+        300,
+        5000,
+    ]
+    assert enough_draws(settings, 2000, 0.6) == math.ceil(2 * 2000 * 0.6**2)
+    assert enough_draws(replace(settings, objective_sd=0.0), 400, 9.0) == 400
 
 
 def test_same_seed_same_digits_whatever_the_threads(tmp_path: Path) -> None:
