@@ -7,6 +7,7 @@ Posteriors are sampled from densities around their means or modes, weighted, and
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,7 @@ from .step import Convergence, Step
 from .trend import TrendTest, judge, tested_columns
 
 RISING = 3  # iterations in a row with a rising objective, after which modes are looked for again
-FINAL_DRAWS = 1000  # at least, for the objective and the information matrix at the final estimate
+FINAL_DRAWS = 1024  # at least, for objective and information at the end; even points come in powers of 2
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ImportanceSettings:
         Most updates of the estimate; the first row of the history is the start.
     draws, most_draws, objective_sd
         Draws per subject; after convergence at least :data:`FINAL_DRAWS`. Where ``objective_sd`` is not 0
-        their number grows, to ``most_draws`` at most, until the standard error of the objective is below it.
+        their number varies up to ``most_draws`` to keep the standard error of the objective below it.
     evaluate_only
         The estimate stays: only the proposals improve.
     mode_iterations, mode_interval
@@ -132,7 +133,7 @@ def estimate_importance(
                 break
         if last:
             break
-        draws = _enough(settings, draws, found.se)
+        draws = enough_draws(settings, draws, found.se)
         if not settings.evaluate_only:
             assert found.statistics is not None
             better = _judge(sampler, found, estimate)
@@ -222,12 +223,13 @@ def unflatten(values: Array, n_thetas: int, n_eps: int, n_etas: int) -> Estimate
     return Estimate(values[:n_thetas].copy(), matrices[1], matrices[0])
 
 
-def _enough(settings: ImportanceSettings, draws: int, se: float) -> int:
-    """Return the number of draws for the next iteration."""
-    if settings.objective_sd <= 0 or se <= settings.objective_sd:
+def enough_draws(settings: ImportanceSettings, draws: int, se: float) -> int:
+    """Return the number of draws for the next iteration; twice those needed where they become fewer."""
+    if settings.objective_sd <= 0:
         return draws
-    wanted = int(np.ceil(draws * (se / settings.objective_sd) ** 2))
-    return max(min(wanted, settings.most_draws), draws)
+    needed = draws * (se / settings.objective_sd) ** 2
+    wanted = math.ceil(min(needed if needed > draws else min(2.0 * needed, draws), settings.most_draws))
+    return max(wanted, settings.draws)
 
 
 def _judge(sampler: ImportanceSampler, found: Expectation, origin: Estimate) -> Callable[[Estimate], bool]:
