@@ -91,13 +91,13 @@ def find_modes(
     interaction
         Whether the residual variance depends on eta.
     draws, seed
-        Number of random starts from the prior that are tried besides.
+        Number of random starts from the prior: from the best of them the search goes down, too.
     tolerance
         Largest last step in posterior standard deviations.
     points
         The likelihood at ``estimate``, where the caller has it already.
     thorough
-        Whether to go down from eta = 0, too, wherever ``start`` is, and to keep the better mode.
+        Whether eta = 0 is one of those other starts wherever ``start`` is. Of two modes the better is kept.
 
     Raises
     ------
@@ -118,18 +118,15 @@ def find_modes(
         state = search.evaluate(np.asarray(start, dtype=float))
         far = ~(_squares(state) <= FAR**2) | ~np.isfinite(state.value)
         state = search.better(state, zero, far)
-    if draws > 0:
-        for one in _prior_draws(omega, active, zero.shape, draws, seed):
-            state = search.better(state, one)
+    others = list(_prior_draws(omega, active, zero.shape, draws, seed))
+    if thorough and start is not None:
+        others.append(zero)
     if not len(active):
         state.converged = np.isfinite(state.value)
     else:
         state = search.descend(state, tolerance, iterations)
-        if thorough and start is not None:
-            other = search.evaluate(zero, np.asarray(state.begun.any(1)))
-            other = search.descend(other, tolerance, iterations)
-            lower = other.value < state.value - HIGHER * (1.0 + np.abs(state.value))
-            state = state.where(other.converged & (lower | ~state.converged), other)
+        if others:
+            state = search.other_modes(state, others, tolerance, iterations)
         lost = ~state.converged & state.begun.any(1)
         if lost.any():
             again = search.descend(search.evaluate(zero, lost), tolerance, iterations)
@@ -190,6 +187,15 @@ class _Search:
             return state
         tried = self.evaluate(eta, wanted)
         return state.where(tried.value < state.value, tried)
+
+    def other_modes(self, state: _State, starts: list[Array], tolerance: float, iterations: int) -> _State:
+        """Return ``state`` with the mode below the best of ``starts`` where that is the better one."""
+        other = self.evaluate(starts[0])
+        for start in starts[1:]:
+            other = self.better(other, start)
+        other = self.descend(other, tolerance, iterations)
+        lower = other.value < state.value - HIGHER * (1.0 + np.abs(state.value))
+        return state.where(other.converged & (lower | ~state.converged), other)
 
     def exact(self, state: _State, wanted: NDArray[np.bool_]) -> Array:
         """Return half the exact second derivative [id, active, active], expected where that is not finite."""

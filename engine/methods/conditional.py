@@ -30,6 +30,7 @@ from .quasi_newton import Limits, Minimum, Visited, Watcher, minimise
 from .step import Search, Step, Stopped, empty_gradients
 
 DEGENERATE = 0.02  # least posterior precision relative to that of the prior
+EXACT: tuple[Method, ...] = ("laplace", "laplacei")  # with exact second derivatives
 LOOKS = 4  # searches in all, where better modes turn up at the end of one
 OTHER = 1e-3  # change of the objective with better modes for which it is searched on
 NEAR = 1e-3  # share of its first distance from a bound at which a parameter is near it
@@ -75,7 +76,7 @@ class ConditionalSettings:
     theta_bounds_tested
         Whether thetas near their bounds are named.
     draws, seed
-        Random starts of the search for each conditional mode.
+        Random starts of the search for each conditional mode, at the start and the end of the fit.
     """
 
     significant_digits: float = 3.0
@@ -123,7 +124,7 @@ def estimate_conditional(
         note(0, start, first.ofv, 0.0)
         search = Search("evaluated", 1, None, empty_gradients(parameterisation.size))
         return _step(population, method, objective, first, settings, history, search, began)
-    function = _Function(objective, parameterisation, start, method in ("laplace", "laplacei"))
+    function = _Function(objective, parameterisation, start, method in EXACT)
     scaled = ScaledParameters(parameterisation, function.origin)
     clock = _Clock(settings.decrease)
 
@@ -217,7 +218,7 @@ class _Function:
         return made
 
 
-def is_degenerate(evaluation: Evaluation) -> NDArray[np.bool_]:
+def is_degenerate(evaluation: Evaluation, least: float = DEGENERATE) -> NDArray[np.bool_]:
     """Return the subjects [id] whose posterior is almost flat in some direction at its mode.
 
     Where a mode is about to vanish, log|H| of the Laplace approximation falls without limit: a search must
@@ -229,7 +230,7 @@ def is_degenerate(evaluation: Evaluation) -> NDArray[np.bool_]:
     root = np.linalg.cholesky(evaluation.estimate.omega[np.ix_(active, active)])
     precision = evaluation.precision[:, :, active[:, None], active]
     relative = np.linalg.eigvalsh(root.T @ precision @ root)[..., 0]
-    own: NDArray[np.bool_] = relative[evaluation.best, np.arange(len(evaluation.by_subject))] < DEGENERATE
+    own: NDArray[np.bool_] = relative[evaluation.best, np.arange(len(evaluation.by_subject))] < least
     return own
 
 
@@ -276,6 +277,14 @@ def _step(
     if len(lost):
         ids = [f"{population.data.ids[i]:g}" for i in lost[:5]]
         warnings.append(f"the conditional modes of {len(lost)} subjects are not certain: ID {', '.join(ids)}")
+    flat = np.flatnonzero(is_degenerate(evaluation, 2.0 * DEGENERATE))
+    if method in EXACT and len(flat):
+        some = ", ".join(f"{population.data.ids[i]:g}" for i in flat[:5])
+        warnings.append(
+            f"the posterior of {len(flat)} subjects is almost flat in some direction (ID {some}): there the "
+            "Laplace approximation does not hold, and the objective falls without limit; compare the "
+            "likelihood by importance sampling (METHOD=IMP EONLY=1)"
+        )
     is_mixture = len(population.likelihoods) > 1
     return Step(
         method,

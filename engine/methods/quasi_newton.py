@@ -27,6 +27,7 @@ SMALL = 1e-3  # component of a step
 STEEP = 0.1  # slope against the edge of where the function has values: no minimum
 DIFFERENCE = 1e-3  # step between gradients, in scaled parameters
 RESTARTS = 8
+WORTH = 100  # predicted decreases at the end that a new matrix must have brought to be made again
 
 Ended = Literal["converged", "evaluations", "rounding", "infinite"]
 Source = Literal["gradient", "scores", "differences"]
@@ -134,7 +135,7 @@ class _Search:
                 source = "scores"
                 continue
             ended = why
-            progress = begun - at.value > self.limits.decrease
+            progress = begun - at.value > WORTH * self.limits.decrease
             if ended == "evaluations" or (source == "differences" and not (progress and ended == "rounding")):
                 break
             if ended == "converged":

@@ -41,7 +41,7 @@ class ConditionalObjective:
     method
         ``"foce"``, ``"focei"``, ``"laplace"`` or ``"laplacei"``.
     draws, seed
-        Random starts of the search for each mode, besides 0 and the modes given.
+        Random starts of the search for each mode where none is given, and of a thorough one.
     """
 
     def __init__(self, population: Population, method: Method, draws: int = 0, seed: int = 0) -> None:
@@ -121,8 +121,9 @@ class ConditionalObjective:
             )
             return nothing.value, nothing
         points = self.points(likelihood, estimate)
+        draws = self.draws if thorough or start is None else 0
         modes = find_modes(
-            likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points, thorough=thorough
+            likelihood, estimate, start, draws=draws, seed=self.seed, points=points, thorough=thorough
         )
         if not len(active):
             return modes.value, modes

@@ -117,8 +117,9 @@ class QuadratureObjective:
             nothing = np.zeros(n, dtype=bool)
             return np.full(n, np.inf), np.zeros((n, n_eta)), np.zeros((n, n_eta, n_eta)), nothing
         points = Points(likelihood, estimate, True)
+        draws = self.draws if thorough or start is None else 0
         modes = find_modes(
-            likelihood, estimate, start, draws=self.draws, seed=self.seed, points=points, thorough=thorough
+            likelihood, estimate, start, draws=draws, seed=self.seed, points=points, thorough=thorough
         )
         own = modes.information[:, active[:, None], active]
         if self.curved and len(active):
