@@ -24,7 +24,7 @@ from numba import types
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from elbomix.engine.kernel.integrators.integrate import JACOBIAN, MEMORY, SLOPES, integrate
+from elbomix.engine.kernel.integrators.integrate import HOLD, JACOBIAN, MEMORY, SLOPES, integrate
 from elbomix.engine.kernel.integrators.workspace import workspace
 from elbomix.engine.kernel.machine.caching import jit
 
@@ -62,13 +62,23 @@ def jacobian(t, y, p, j):  # type: ignore[no-untyped-def]
 _vector, _matrix = types.float64[::1], types.float64[:, ::1]
 
 
-@jit(types.int64(_matrix, _vector, types.int64, SLOPES, JACOBIAN, _vector, types.float64[:, :, :, ::1]))
-def general(parameters, times, nq, f, j, settings, out):  # type: ignore[no-untyped-def]
+@jit(HOLD.signature)
+def hold(t, y, dy, p, dp):  # type: ignore[no-untyped-def]
+    """Nothing keeps a value here."""
+    return 0
+
+
+_found = types.float64[:, :, :, ::1]
+
+
+@jit(types.int64(_matrix, _vector, types.int64, SLOPES, JACOBIAN, HOLD, _vector, _found))
+def general(parameters, times, nq, f, j, hold, settings, out):  # type: ignore[no-untyped-def]
     """Solve all instances by the package's integrator; out [instance, time, state, 1 + nq]."""
     work = workspace(2, 4, nq)
     memory = np.zeros(MEMORY)
     y, dy, r, dr = np.zeros(2), np.zeros((2, nq)), np.zeros(2), np.zeros((2, nq))
     dp = np.zeros((4, nq))
+    feeders = np.zeros((0, 2), np.int64)
     for q in range(nq):
         dp[q, q] = 1.0
     steps = 0.0
@@ -79,8 +89,9 @@ def general(parameters, times, nq, f, j, settings, out):  # type: ignore[no-unty
         t = 0.0
         for i in range(times.size):
             status = integrate(
-                t, times[i], y, dy, r, dr, parameters[b], dp, f, j, settings, memory, work, i > 0
-            )
+                t, times[i], y, dy, r, dr, parameters[b], dp, f, j, settings, memory, work, i > 0,
+                feeders, 0, hold,
+            )  # fmt: skip
             if status != 0:
                 return -status
             t = times[i]

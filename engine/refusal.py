@@ -6,7 +6,7 @@ from .failure import ModelFailure
 from .ir.compartment import OdeDynamics
 from .ir.model import Model
 from .ir.parameter import matrix
-from .ir.recursion import recursive_variable
+from .ir.recursion import accumulating_variable
 from .ir.statement import assignments
 from .ir.task import Method
 
@@ -38,8 +38,8 @@ def refuse(model: Model, method: Method = "vae") -> None:
             "write the prior out with $PRIOR NWPRI, $THETAP, $THETAPV, $OMEGAP and $OMEGAPD",
         )
     if isinstance(model.dynamics, OdeDynamics):
-        given = (a.target for a in assignments(model.individual))
-        found = recursive_variable(model.dynamics.statements, given)
+        given = [a.target for a in assignments(model.individual)]
+        found = accumulating_variable(model.dynamics.statements, given)
         if found is not None:
             name, span = found
             raise ModelFailure(

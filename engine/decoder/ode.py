@@ -19,6 +19,7 @@ from ..failure import ModelFailure
 from ..ir.compartment import Dynamics, OdeDynamics
 from ..ir.derivative import ZERO, add, subtract
 from ..ir.expression import Amount, Binary, Column, Eta, Expression, Variable
+from ..ir.recursion import held_variables
 from ..ir.statement import Assign, expressions
 from .arithmetic import Environment, compile_expression, compile_statements
 from .doses import DoseModifiers
@@ -39,6 +40,12 @@ class OrdinaryDifferentialEquations:
                 else f"equilibrium or switched compartments ({unusual.name})"
             )
             raise ModelFailure(f"this solver does not know {what}", dynamics.span)
+        held = held_variables(dynamics.statements, ())
+        if held:
+            raise ModelFailure(
+                f"this solver does not know variables that keep values ({', '.join(held)})",
+                dynamics.span,
+            )
         self._dynamics = dynamics
         self._n = len(dynamics.compartments)
         self._run = compile_statements(dynamics.statements)

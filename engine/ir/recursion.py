@@ -1,57 +1,145 @@
-"""Variables of a right-hand side that are computed from their own value of an earlier evaluation."""
+"""Variables of a right-hand side that keep their value from one evaluation to the next.
+
+NM-TRAN's variables are static: one that an evaluation reads before it assigns it still has the value of the
+evaluation before, such as ``IF (T.LE.84) W = A(1)`` after time 84. That means something that does not depend
+on the solver where the value is that of the latest moment at which it was set, and nothing where values of
+earlier evaluations accumulate (``N = N + 1``).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .expression import Expression, Variable, walk
+from .expression import Call, Expression, Variable, walk
 from .span import Span
 from .statement import Assign, Draw, If, Statement, While, assignments, bodies, conditions
 
 
-def recursive_variable(
+def held_variables(statements: tuple[Statement, ...], given: Iterable[str]) -> dict[str, Span | None]:
+    """Return the variables that are read where they may not have been assigned yet, and where.
+
+    ``given`` have a value at the start.
+    """
+    flow = _Reads(_targets(statements) - set(given))
+    flow.walk(statements, set(given))
+    return {name: span for name, span in flow.found.items() if _read_elsewhere(statements, name)}
+
+
+def accumulating_variable(
     statements: tuple[Statement, ...], given: Iterable[str]
 ) -> tuple[str, Span | None] | None:
-    """Return the first variable that is assigned from itself before it has a value, and where; or None.
+    """Return the first held variable that means nothing without the solver's steps, and where; or None.
 
-    ``given`` have one at the start. ``X = X + 1`` and ``IF (A.GT.X) X = A`` count where X may not have been
-    assigned before, and where anything else reads it; a solver evaluates the equations at times of its own
-    choice, so such values mean nothing that can be said in advance.
+    Its new values are made of values of earlier evaluations, or others read it before it is set. ``W = W``,
+    ``W = MAX(W, A(1))`` and ``IF (A(1).GT.W) W = A(1)`` are fine: evaluated twice they give the same.
     """
-    flow = _Flow()
-    flow.walk(statements, set(given))
-    return next(((name, span) for name, span in flow.found if _read_elsewhere(statements, name)), None)
+    held = set(held_variables(statements, given))
+    sums = _Sums(held)
+    sums.walk(statements, set(held))
+    found = [*sums.found, *_read_too_early(statements, held)]
+    return found[0] if found else None
 
 
-class _Flow:
-    def __init__(self) -> None:
-        self.found: list[tuple[str, Span | None]] = []
+class _Reads:
+    """Follows which variables surely have a value."""
+
+    def __init__(self, own: set[str]) -> None:
+        self.own = own
+        self.found: dict[str, Span | None] = {}
 
     def walk(self, statements: tuple[Statement, ...], known: set[str]) -> set[str]:
         """Return the variables that surely have a value after ``statements``."""
         known = set(known)
         for statement in statements:
             if isinstance(statement, Assign):
-                self._note(statement.value, {statement.target} - known, statement.span)
+                if statement.value == Variable(statement.target):
+                    continue
+                self._note(statement.value, known, statement.span)
                 known.add(statement.target)
             elif isinstance(statement, If):
                 ends = []
                 for condition, body in statement.branches:
-                    self._note(condition, _targets(body) - known, statement.span)
+                    self._note(condition, known, statement.span)
                     ends.append(self.walk(body, known))
                 ends.append(self.walk(statement.otherwise, known))
                 known = set.intersection(*ends)
             elif isinstance(statement, While):
-                self._note(statement.condition, _targets(statement.body) - known, statement.span)
+                self._note(statement.condition, known, statement.span)
                 self.walk(statement.body, known)
             elif isinstance(statement, Draw):
                 known |= set(statement.targets)
         return known
 
-    def _note(self, expression: Expression, open_names: set[str], span: Span | None) -> None:
+    def _note(self, expression: Expression, known: set[str], span: Span | None) -> None:
         for node in walk(expression):
-            if isinstance(node, Variable) and node.name in open_names:
-                self.found.append((node.name, node.span or span))
+            if isinstance(node, Variable) and node.name in self.own - known:
+                self.found.setdefault(node.name, node.span or span)
+
+
+class _Sums:
+    """Follows which variables are made of values of earlier evaluations."""
+
+    def __init__(self, held: set[str]) -> None:
+        self.held = held
+        self.found: list[tuple[str, Span | None]] = []
+
+    def walk(self, statements: tuple[Statement, ...], old: set[str]) -> set[str]:
+        """Return the variables that are after ``statements``; ``old``: before."""
+        old = set(old)
+        for statement in statements:
+            if isinstance(statement, Assign):
+                name, value = statement.target, statement.value
+                if name in self.held and _keeps(name, value, old):
+                    continue
+                if not _names(value) & old:
+                    old.discard(name)
+                elif name in self.held:
+                    self.found.append((name, statement.span))
+                else:
+                    old.add(name)
+            elif isinstance(statement, If):
+                parts = [*(body for _, body in statement.branches), statement.otherwise]
+                old = set.union(*(self.walk(body, old) for body in parts))
+            elif isinstance(statement, While):
+                old |= self.walk(statement.body, self.walk(statement.body, old))
+        return old
+
+
+def _read_too_early(
+    statements: tuple[Statement, ...], held: set[str], later: frozenset[str] = frozenset()
+) -> list[tuple[str, Span | None]]:
+    """Return the held variables that others read before a statement that sets them; ``later``: also set."""
+    found = []
+    for i, statement in enumerate(statements):
+        after = later | (_set_by(statements[i + 1 :]) & held)
+        if isinstance(statement, Assign):
+            early = _names(statement.value) & after - {statement.target}
+        else:
+            read = set().union(*(_names(c) for c in conditions(statement)))
+            early = {n for n in read & after if any(_targets(part) - {n} for part in bodies(statement))}
+        found += [(name, statement.span) for name in sorted(early)]
+        for part in bodies(statement):
+            found += _read_too_early(part, held, after)
+    return found
+
+
+def _set_by(statements: tuple[Statement, ...]) -> frozenset[str]:
+    """Return the variables that ``statements`` assign anything but their own value."""
+    return frozenset(a.target for a in assignments(statements) if a.value != Variable(a.target))
+
+
+def _keeps(name: str, value: Expression, old: set[str]) -> bool:
+    """Return whether ``value`` is ``name`` itself, or an extreme of it and of what is not ``old``."""
+    if value == Variable(name):
+        return True
+    if isinstance(value, Call) and value.function in ("min", "max"):
+        rest = [a for a in value.arguments if a != Variable(name)]
+        return len(rest) < len(value.arguments) and not any(_names(a) & old for a in rest)
+    return False
+
+
+def _names(expression: Expression) -> set[str]:
+    return {node.name for node in walk(expression) if isinstance(node, Variable)}
 
 
 def _read_elsewhere(statements: tuple[Statement, ...], name: str) -> bool:
@@ -59,18 +147,14 @@ def _read_elsewhere(statements: tuple[Statement, ...], name: str) -> bool:
     for statement in statements:
         parts = bodies(statement)
         if isinstance(statement, Assign):
-            if statement.target != name and _reads(statement.value, name):
+            if statement.target != name and name in _names(statement.value):
                 return True
-        elif any(_reads(c, name) for c in conditions(statement)):
+        elif any(name in _names(c) for c in conditions(statement)):
             if any(_targets(part) - {name} for part in parts):
                 return True
         if any(_read_elsewhere(part, name) for part in parts):
             return True
     return False
-
-
-def _reads(expression: Expression, name: str) -> bool:
-    return any(isinstance(node, Variable) and node.name == name for node in walk(expression))
 
 
 def _targets(statements: tuple[Statement, ...]) -> set[str]:

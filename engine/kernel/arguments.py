@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from ..failure import ModelFailure
 from ..ir.compartment import Dynamics, LinearDynamics, OdeDynamics
-from ..ir.expression import Amount, Column, Known, walk
+from ..ir.expression import Amount, Column, Known, Variable, walk
 from ..ir.model import Model
 from ..ir.statement import assignments, conditions, expressions, flatten
 from .compile import CompiledModel
 from .events.course import Events
 from .events.individual import AT_DOSE, DOSE_TIME, MODEL_TIME, NEXT, PASSED, STATIC, Items
 from .events.motion import DURATION, LINEAR, ODE, RATE, Design
+from .feeding import feeders
 from .layout import MODIFIERS, Layout
 from .subjects import Subjects, failure_at
 
@@ -37,7 +38,7 @@ KINDS = {
 OF_DOSE = frozenset("dv mdv id l2 evid amt rate ss ii cmt pcmt call cont addl date raw repeat".split())
 
 
-def design_of(compiled: CompiledModel) -> Design:
+def design_of(compiled: CompiledModel, subjects: Subjects) -> Design:
     """Return what the event loop knows of the model."""
     layout, model = compiled.layout, compiled.model
     dynamics = model.dynamics
@@ -50,6 +51,8 @@ def design_of(compiled: CompiledModel) -> Design:
         kind = ODE
         method = STIFF if dynamics.stiff else AUTOMATIC
         settings = np.array([dynamics.relative_tolerance, dynamics.absolute_tolerance, MAX_STEPS, method])
+    seen = _seen(compiled, subjects)
+    no_links = np.zeros((0, 2), dtype=np.int64)
     on = [not part.initially_off for part in parts] + [output is not None and output.initially_on]
     return Design(
         kind=kind,
@@ -57,7 +60,7 @@ def design_of(compiled: CompiledModel) -> Design:
         n_dynamic=layout.n_dynamic,
         has_output=int(output is not None),
         start_rules=int(model.inputs.interval_value == "start"),
-        goes_back=int(model.language == "nmtran" and kind == LINEAR),
+        goes_back=int(model.language == "nmtran"),
         modifiers=np.ascontiguousarray(layout.modifiers.reshape(-1, len(MODIFIERS))),
         transfers=np.ascontiguousarray(layout.transfers.reshape(-1, 3)),
         model_times=layout.model_times,
@@ -65,9 +68,24 @@ def design_of(compiled: CompiledModel) -> Design:
         start=int(layout.start),
         initially_on=np.array(on, dtype=np.int64),
         feeds=_feeds(dynamics, len(parts)),
+        feeders=feeders(dynamics, seen) if isinstance(dynamics, OdeDynamics) else no_links,
+        held=len(layout.held),
         free=np.array([not part.equilibrium for part in parts], dtype=np.int64),
         settings=settings,
     )
+
+
+def _seen(compiled: CompiledModel, subjects: Subjects) -> set[int]:
+    """Return the compartments (from 0) that more than the equations read; an output compartment reads all."""
+    observation = compiled.model.observation
+    nodes = list(expressions(observation.statements))
+    seen = {node.compartment - 1 for node in nodes if isinstance(node, Amount)}
+    names = {node.name for node in nodes if isinstance(node, Variable)} | set(compiled.layout.outputs)
+    if observation.prediction in names:
+        calm = (subjects.evid == 0) | (subjects.evid == 2)
+        seen |= set((subjects.observed[calm] - 1).tolist())
+    n = compiled.layout.n_compartments
+    return set(range(n)) if n in seen else seen
 
 
 def _feeds(dynamics: Dynamics | None, n: int) -> Integers:
@@ -96,6 +114,13 @@ def events_of(subjects: Subjects, model: Model, design: Design, known: tuple[Kno
             name = f"{letter}{subjects.dosed[row]}"
             message = f"RATE={value:g} asks for {name}, which the model does not define"
             raise failure_at(subjects.data, row, message, f"assign {name}, or give a positive RATE")
+    settling = (subjects.dosed > 0) & (subjects.steady > 0)
+    if design.held > 0 and settling.any():
+        row = int(np.flatnonzero(settling)[0])
+        message = (
+            "a variable of the differential equations keeps its values, and this dose is at steady state"
+        )
+        raise failure_at(subjects.data, row, message, "compute the variable from amounts, or give the doses")
     additional = (subjects.dosed > 0) & (subjects.additional > 0)
     if additional.any() and any(k.quantity.startswith("last_dose_") for k in known):
         row = int(np.flatnonzero(additional)[0])

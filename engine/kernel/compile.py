@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from ..failure import ModelFailure
 from ..ir.compartment import OdeDynamics
 from ..ir.model import Model
 from .layout import Layout, layout
 from .machine.bare import BARE_SIGNATURES, BARE_TEXTS, matrix_on, vector_on
 from .machine.caching import SOURCE_HASH, cache_folder, compiled_folder, jit, write_whole
 from .machine.machine_code import lowered
-from .source import algebraic, intrinsics
+from .source import algebraic, held, intrinsics
 from .source.model import FUNCTIONS, individual_source, jacobian_source, observe_source, slopes_source
 from .specialise import ESTIMATION, specialise
 
@@ -47,7 +48,7 @@ NOTHING = {
     "jacobian": "def jacobian(t, y, p, J):\n    J[:, :] = 0.0\n",
     "equilibrium": "def equilibrium(t, y, dy, p, dp):\n    return 0\n",
 }
-"""The functions of a model without differential equations, or without equilibrium compartments."""
+"""The functions of a model without differential equations, equilibrium compartments and held variables."""
 
 PREFACE = (
     "import math\n\nimport numpy as np\n\n"
@@ -64,7 +65,8 @@ class CompiledModel:
 
     individual(col, known, theta, eta, dtheta, deta, kept, dkept, psi, dpsi) -> status
     slopes(t, y, dy, p, dp, f, df), jacobian(t, y, p, J)
-    equilibrium(t, y, dy, p, dp) -> 0, or 1 without a solution: sets the amounts of equilibrium compartments
+    equilibrium(t, y, dy, p, dp) -> 0, or 1 without a solution: sets the amounts of equilibrium compartments,
+        or the variables that keep their values
     observe(col, known, theta, eta, dtheta, deta, kept, dkept, psi, dpsi, a, da, out, dout) -> status
     bare: three of them as functions of pointers (:mod:`.machine.bare`)
 
@@ -94,9 +96,18 @@ def kernel_sources(
     sources = {"individual": individual, **NOTHING, "observe": observe_source(model, order, active)}
     if isinstance(model.dynamics, OdeDynamics):
         if any(c.equilibrium for c in model.dynamics.compartments):
+            if order.held:
+                raise ModelFailure(
+                    f"{order.held[0]} keeps its value from one evaluation of the equations to the next, and "
+                    "some compartments are in equilibrium.",
+                    model.dynamics.span,
+                    f"compute {order.held[0]} in the individual model, or as a compartment of its own",
+                )
             sources |= algebraic.equilibrium_sources(model, order)
         else:
             sources |= {"slopes": slopes_source(model, order), "jacobian": jacobian_source(model, order)}
+            if order.held:
+                sources["equilibrium"] = held.held_source(model, order)
     return model, order, sources
 
 
@@ -176,7 +187,7 @@ def _defined(name: str, text: str) -> dict[str, Any]:
     space = module.__dict__
     space |= {f: getattr(intrinsics, f) for f in FUNCTIONS}
     space |= {"math": math, "np": np, SOURCE_HASH: digest}
-    if algebraic.FACTORY in text:
+    if algebraic.FACTORY in text or held.FACTORY in text:
         system, _, last = text.rpartition("def ")
         space |= _system(system)
         code = f"def {last}"
@@ -191,8 +202,9 @@ def _defined(name: str, text: str) -> dict[str, Any]:
 
 @cache
 def _system(text: str) -> dict[str, Any]:
-    """Return the names that the functions of a system with equilibrium compartments share."""
+    """Return the names that the functions of a system made by a factory share."""
     space = {f: getattr(intrinsics, f) for f in FUNCTIONS} | {"math": math, "np": np}
-    space |= {algebraic.FACTORY: algebraic.equilibrium_functions, "inner": algebraic.inner}
+    space |= {algebraic.FACTORY: algebraic.equilibrium_functions, held.FACTORY: held.held_function}
+    space["inner"] = algebraic.inner
     exec(compile(text, "<system>", "exec"), space)
     return {name: space[name] for name in space if name.endswith("_of")}

@@ -111,7 +111,7 @@ class Kernel:
     @cached_property
     def design(self) -> Design:
         """What the event loop knows of the model."""
-        return design_of(self.compiled)
+        return design_of(self.compiled, self.subjects)
 
     @cached_property
     def events(self) -> Events:

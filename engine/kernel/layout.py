@@ -12,6 +12,7 @@ from ..ir.compartment import Compartment, LinearDynamics, OdeDynamics
 from ..ir.derivative import derivative_name
 from ..ir.expression import Column, Eta, Expression, Known, Theta, Variable, walk
 from ..ir.model import Model
+from ..ir.recursion import held_variables
 from ..ir.statement import Draw, Statement, assignments, expressions, flatten
 from ..ir.task import labelled
 
@@ -30,6 +31,8 @@ class Layout:
     psi, n_dynamic
         Distinct expressions evaluated after the individual statements; the first ``n_dynamic`` are what the
         dynamics need, the rest are individual variables that the observation model or tables read.
+    held
+        Variables of the right-hand side that keep their values, behind the first ``n_dynamic`` psi there.
     n_compartments
         Compartments, the output compartment not counted. The amounts of a record, ``a``, are these, then the
         output compartment, then the prediction: length ``n_compartments + 2``.
@@ -53,6 +56,7 @@ class Layout:
     kept: tuple[str, ...]
     psi: tuple[Expression, ...]
     n_dynamic: int
+    held: tuple[str, ...]
     n_compartments: int
     modifiers: NDArray[np.int64]
     transfers: NDArray[np.int64]
@@ -121,6 +125,7 @@ def layout(model: Model, wanted: Iterable[str] | None = ()) -> Layout:
         kept=tuple(k for k in model.kept if k in individual or k in own),
         psi=tuple(slots),
         n_dynamic=n_dynamic,
+        held=held_of(model),
         n_compartments=len(parts),
         modifiers=np.array(modifiers, dtype=np.int64).reshape(len(parts), len(MODIFIERS)),
         transfers=np.array(transfers, dtype=np.int64).reshape(len(transfers), 3),
@@ -129,6 +134,13 @@ def layout(model: Model, wanted: Iterable[str] | None = ()) -> Layout:
         start=start,
         outputs=tuple(dict.fromkeys([*first, *flag, *(own if wanted is not None else ()), *tabled])),
     )
+
+
+def held_of(model: Model) -> tuple[str, ...]:
+    """Return the variables of the right-hand side that keep their values from evaluation to evaluation."""
+    if not isinstance(model.dynamics, OdeDynamics) or model.language != "nmtran":
+        return ()
+    return tuple(held_variables(model.dynamics.statements, assigned(model.individual)))
 
 
 def asked_variables(model: Model, wanted: Iterable[str] | None) -> set[str]:

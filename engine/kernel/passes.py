@@ -35,7 +35,7 @@ Function = Callable[..., Any]
 
 _I, _F, _VECTOR = types.int64, types.float64, types.float64[::1]
 _DESIGN, _MOTION, _EVENTS, _COURSE = (Pointer(KINDS[n]) for n in ("Design", "Motion", "Events", "Course"))
-_ADVANCE = types.FunctionType(_I(_F, _F, _DESIGN, _MOTION, BARE_SLOPES, JACOBIAN))
+_ADVANCE = types.FunctionType(_I(_F, _F, _DESIGN, _MOTION, BARE_SLOPES, JACOBIAN, EQUILIBRIUM))
 _VELOCITY = types.FunctionType(_I(_F, _DESIGN, _MOTION, BARE_SLOPES, _VECTOR))
 _FIND_REST = types.FunctionType(_I(_F, _DESIGN, _MOTION, BARE_SLOPES, JACOBIAN))
 _MODEL = (BARE_INDIVIDUAL, BARE_SLOPES, JACOBIAN, EQUILIBRIUM)
@@ -132,7 +132,7 @@ def run_range(
     )
     give_dose, observe = give_dose_at(addresses[3]), observe_at(addresses[8])
     n_subjects, nq = status.shape[1], deta.shape[1]
-    own_course = new_course(design, sizes[0], nq, sizes[2], sizes[3])
+    own_course = new_course(design, nq, sizes[2], sizes[3])
     course = pointer(own_course)
     n_a, n_out, n_columns, n_known = design.n + 2, out.shape[2], items.columns.shape[1], items.kinds.size
     own_a, own_da = np.zeros((sizes[4], n_a)), np.zeros((sizes[4] * n_a, nq))

@@ -9,6 +9,7 @@ from typing import Literal, cast
 from ...engine.ir.dataset import Inputs
 from ...engine.ir.expression import Column, Expression, Time, Variable
 from ...engine.ir.prior import Mixture
+from ...engine.ir.recursion import held_variables
 from ...engine.ir.statement import Assign, Statement, assignments, expressions, transform_statements
 from ...engine.ir.task import TableTask
 from .context import Context
@@ -92,6 +93,11 @@ def lower_code_records(
         initial = (*mixture.statements, *initial)
     individual = (*lowered.get("PK", ()), *lowered.get("AESINITIAL", ()))
     slopes = (*lowered.get("DES", ()), *lowered.get("AES", ()))
+    for name, span in held_variables(slopes, {a.target for a in assignments(individual)}).items():
+        message = (
+            f"{name} keeps its value where the equations do not set it, that of the latest time at which"
+        )
+        outside.context.notice(f"{message} they did; NONMEM's is that of some last step of its solver", span)
     observed = lowered.get("PRED", lowered.get("ERROR", ()))
     if "PRED" in lowered:
         observed = (*initial, *observed)

@@ -10,7 +10,6 @@ from support.ode_problems import PROBLEMS, Problem
 from support.ode_solutions import integrated
 
 from elbomix.engine.kernel.integrators.integrate import (
-    BACKWARD,
     FINE,
     NOT_FINITE,
     REMEDIES,
@@ -33,6 +32,30 @@ def square_y(t, y, p, out):  # type: ignore[no-untyped-def]
 
 def square_p(t, y, p, out):  # type: ignore[no-untyped-def]
     out[0, 0] = y[0] * y[0]
+
+
+def falling_f(t, y, p, out):  # type: ignore[no-untyped-def]
+    out[0] = -p[0] * y[0] * y[0]
+
+
+def feeding_f(t, y, p, out):  # type: ignore[no-untyped-def]
+    out[0] = -p[0] * y[0]
+    out[1] = p[0] * y[0] - p[1] * y[1]
+    out[2] = p[1] * y[1] - p[2] * y[2]
+
+
+def feeding_y(t, y, p, out):  # type: ignore[no-untyped-def]
+    out[:] = 0.0
+    out[0, 0], out[1, 0] = -p[0], p[0]
+    out[1, 1], out[2, 1] = -p[1], p[1]
+    out[2, 2] = -p[2]
+
+
+def feeding_p(t, y, p, out):  # type: ignore[no-untyped-def]
+    out[:] = 0.0
+    out[0, 0], out[1, 0] = -y[0], y[0]
+    out[1, 1], out[2, 1] = -y[1], y[1]
+    out[2, 2] = -y[2]
 
 
 def root_f(t, y, p, out):  # type: ignore[no-untyped-def]
@@ -101,8 +124,46 @@ def test_an_empty_interval_changes_nothing(method: int) -> None:
     np.testing.assert_array_equal(solution.dy, problem.seeds()[0])
 
 
-def test_time_does_not_run_backward() -> None:
-    assert integrated(PROBLEMS["decay"], end=-1.0).status == BACKWARD
+@pytest.mark.parametrize("method", [0, *METHODS])
+def test_back_in_time_and_forth_again(method: int) -> None:
+    """The flow back is the inverse, that of the sensitivities too; y = 100 exp(-0.3 t) is known."""
+    problem = PROBLEMS["decay"]
+    back = integrated(problem, rtol=1e-10, method=method, end=-5.0)
+    assert back.status == FINE
+    np.testing.assert_allclose(back.y, 100.0 * np.exp(1.5), rtol=1e-8)
+    np.testing.assert_allclose(back.dy[0, 0], 500.0 * np.exp(1.5), rtol=1e-7)  # seeds: the parameter first
+
+
+def test_back_in_time_what_runs_off_ends_with_a_status() -> None:
+    """y' = -y^2 from 1 was infinite at t = -1."""
+    backward = Problem("falling", falling_f, square_y, square_p, (1.0,), (1.0,), 2.0)
+    assert integrated(backward, end=-2.0, sensitivities=False).status in (STEP_TOO_SMALL, TOO_MANY_STEPS)
+
+
+FEEDING = Problem("feeding", feeding_f, feeding_y, feeding_p, (100.0, 0.0, 50.0), (2.0, 1.5, 0.1), 24.0)
+
+
+def fed(a: float) -> float:
+    """Amount in the last compartment at the end, by the first rate: a sum of exponentials."""
+    (_, b, c), t = FEEDING.p, FEEDING.end
+    total = 50.0 * np.exp(-c * t)
+    for rate, others in ((a, (b, c)), (b, (a, c)), (c, (a, b))):
+        total += 100.0 * a * b * np.exp(-rate * t) / np.prod([o - rate for o in others])
+    return float(total)
+
+
+@pytest.mark.parametrize("rtol", [1e-3, 1e-6, 1e-9])
+@pytest.mark.parametrize("method", [0, *METHODS])
+def test_traces_that_only_feed_others_take_no_steps(method: int, rtol: float) -> None:
+    """A depot and a transit compartment before the observed one: its error stays below its own tolerance."""
+    every = integrated(FEEDING, rtol=rtol, method=method)
+    fewer = integrated(FEEDING, rtol=rtol, method=method, feeders=((1, 2), (0, 1)))
+    assert fewer.memory[STEPS] < 0.75 * every.memory[STEPS]
+    np.testing.assert_allclose(fewer.y[2], fed(2.0), rtol=3.0 * rtol)
+    h = 1e-4
+    slope = (fed(2.0 + h) - fed(2.0 - h)) / (2.0 * h)
+    # in units of the state a relative change of the rate
+    np.testing.assert_allclose(fewer.dy[2, 0], slope, rtol=0.0, atol=3.0 * rtol * fed(2.0) / 2.0 + 1e-7)
 
 
 @pytest.mark.parametrize("method", [0, *METHODS])

@@ -54,11 +54,11 @@ class Course:
 
 
 @jit
-def new_course(design: Design, n_psi: int, nq: int, places: int, any_steady: int) -> Course:
+def new_course(design: Design, nq: int, places: int, any_steady: int) -> Course:
     """Return arrays for ``nq`` directions, ``places`` doses that wait, and steady states if there are any."""
     n = design.n
-    motion = new_motion(design, n_psi, nq)
-    cycle = new_motion(design, n_psi, nq + n) if any_steady == 1 else motion  # nobody looks at it then
+    motion = new_motion(design, nq)
+    cycle = new_motion(design, nq + n) if any_steady == 1 else motion  # nobody looks at it then
     return Course(
         motion,
         new_steady(cycle, n, nq),

@@ -230,7 +230,7 @@ def _settle(
         events.time[k], regimen, design, motion.on, motion.p, motion.dp, motion.g, steady, solver
     )
     if back and status == FINE:
-        status = go_back(lag - interval, regimen, course.dtime, design, steady, solver)
+        status = go_back(events.time[k], lag - interval, regimen, course.dtime, design, steady, solver)
     keep(own)
     if back:
         enters, ends = lag, ends + lag - interval

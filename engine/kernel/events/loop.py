@@ -73,6 +73,11 @@ def begin(
     if changed:
         plan_transfers(design, motion)
     motion.flags[:] = 0
+    if fresh:
+        for i in range(design.n_dynamic, motion.p.size):
+            motion.p[i] = 0.0
+            for q in range(motion.dout.size):
+                motion.dp[i, q] = 0.0
     motion.out[0] = 0.0
     clear_values(motion.dout)
     passed = 0
@@ -154,7 +159,9 @@ def move_to(
                 return status
             put_parameters(design, own.psi_dose, own.dpsi_dose, motion)
         if counts[STARTED] == 1:
-            status = solver.advance(now, until, design, motion, solver.slopes, solver.jacobian)
+            status = solver.advance(
+                now, until, design, motion, solver.slopes, solver.jacobian, solver.equilibrium
+            )
             if status != FINE:
                 return status
         course.clock[TIME] = until
@@ -289,7 +296,7 @@ def catch_up(time: float, design: Design, course: Course, solver: Solver) -> int
     if motion.flags[SAME] != HELD or now >= time:
         return FINE
     course.clock[TIME] = time
-    return solver.advance(now, time, design, motion, solver.slopes, solver.jacobian)
+    return solver.advance(now, time, design, motion, solver.slopes, solver.jacobian, solver.equilibrium)
 
 
 @jit

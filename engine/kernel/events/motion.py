@@ -52,6 +52,8 @@ class Design:
     initially_on: Integers  # [n + 1]
     feeds: Integers  # [n] 1: equations of other compartments read the amount
     free: Integers  # [n] 0: an equilibrium compartment, whose amount solves an equation
+    feeders: Table  # [m, 2] of :mod:`..integrators.feeders`
+    held: int  # variables of the equations that keep their values, behind psi in Motion.p
     settings: Vector  # of the integrator
 
 
@@ -67,7 +69,7 @@ class Motion:
     on: Integers  # [n + 1] 1: turned on
     out: Vector  # [1] amount in the output compartment
     dout: Vector  # [nq]
-    p: Vector  # the psi in force
+    p: Vector  # [n_dynamic + held] the psi in force that the dynamics read, then the held values
     dp: Matrix
     flags: Integers  # SAME 1: nothing changed since the last advance, HELD: since the sums began;
     # DECOMPOSED: the linear system is ready; SUMS: whether sums of exponentials serve
@@ -114,9 +116,9 @@ def clear_values(values: Vector) -> None:
 
 
 @jit
-def new_motion(design: Design, n_psi: int, nq: int) -> Motion:
+def new_motion(design: Design, nq: int) -> Motion:
     """Return arrays for ``nq`` directions."""
-    n, m = design.n, design.transfers.shape[0]
+    n, m, n_psi = design.n, design.transfers.shape[0], design.n_dynamic + design.held
     linear = design.kind == LINEAR
     states = n if design.kind == ODE else 0
     return Motion(
@@ -175,7 +177,7 @@ def put_parameters(design: Design, p: Vector, dp: Matrix, motion: Motion) -> Non
             same = same and down[i, q] == dp[i, q]
     if same:
         return
-    for i in range(p.size):
+    for i in range(design.n_dynamic):
         own[i] = p[i]
         for q in range(nq):
             down[i, q] = dp[i, q]
@@ -252,8 +254,9 @@ def advance(
     motion: Motion,
     slopes: Callable[..., None],
     jacobian: Callable[..., None],
+    equilibrium: Callable[..., int],
 ) -> int:
-    """Move the state from ``t0`` to ``t1`` under constant inputs; a linear system may go back in time."""
+    """Move the state from ``t0`` to ``t1``, which may lie before it, under constant inputs."""
     if t1 == t0 or design.kind == 0:
         return FINE
     filling = design.has_output == 1 and motion.on[design.n] == 1
@@ -279,7 +282,10 @@ def advance(
     else:
         same = motion.flags[SAME] == 1
         p, dp, settings, memory, work = motion.p, motion.dp, design.settings, motion.memory, motion.work
-        code = integrate(t0, t1, y, dy, r, dr, p, dp, slopes, jacobian, settings, memory, work, same)
+        code = integrate(
+            t0, t1, y, dy, r, dr, p, dp, slopes, jacobian, settings, memory, work, same,
+            design.feeders, design.held, equilibrium,
+        )  # fmt: skip
         if code != 0:
             return INTEGRATION + code
     motion.flags[SAME] = 1

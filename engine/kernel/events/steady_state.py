@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..integrators.integrate import BACKWARD
 from ..integrators.lu import factor, solve, solve_columns
 from ..machine.by_reference import by_reference
 from ..machine.caching import jit
-from ..status import FINE, NO_STEADY_STATE, STEADY_STATE_SINGULAR
+from ..status import FINE, INTEGRATION, NO_STEADY_STATE, STEADY_STATE_SINGULAR
 from .administration import bolus, start_infusion, stop_infusion
 from .motion import LINEAR, Design, Motion, Solver, copy_values, plan_transfers, put_parameters
 
@@ -84,7 +85,9 @@ def one_interval(
     while dose_due or stop_due:
         dose_first = dose_due and (not stop_due or regimen.enters <= regimen.ends)
         phase = regimen.enters if dose_first else regimen.ends
-        status = solver.advance(clock, min(t + phase, end), design, motion, solver.slopes, solver.jacobian)
+        status = solver.advance(
+            clock, min(t + phase, end), design, motion, solver.slopes, solver.jacobian, solver.equilibrium
+        )
         if status != FINE:
             return status
         clock = max(clock, min(t + phase, end))
@@ -98,7 +101,7 @@ def one_interval(
             stop_infusion(c, regimen.value, regimen.dvalue, regimen.dends, motion)
         dose_due = dose_due and not dose_first
         stop_due = stop_due and dose_first
-    return solver.advance(clock, end, design, motion, solver.slopes, solver.jacobian)
+    return solver.advance(clock, end, design, motion, solver.slopes, solver.jacobian, solver.equilibrium)
 
 
 @jit
@@ -112,6 +115,20 @@ def _prepare(design: Design, p: Vector, dp: Matrix, on: Integers, motion: Motion
     if changed:
         plan_transfers(design, motion)
     put_parameters(design, p, dp, motion)
+
+
+@jit
+def _stays_empty(i: int, steady: Steady, nq: int) -> bool:
+    """Return whether compartment ``i`` is empty whatever parameters and other compartments are.
+
+    What such a one would make of amounts in it is no part of the solution, and nothing keeps the steps of an
+    explicit method short enough for that to be right.
+    """
+    motion = steady.motion
+    empty = steady.begin[i] == 0.0 and motion.y[i] == 0.0
+    for q in range(motion.dy.shape[1]):
+        empty = empty and (q == nq + i or motion.dy[i, q] == 0.0)
+    return empty
 
 
 @jit
@@ -177,6 +194,10 @@ def find_cycle(
         for i in range(n):
             for j in range(n):
                 steady.matrix[i, j] = (1.0 if i == j else 0.0) - motion.dy[i, nq + j]
+        for i in range(n):
+            if _stays_empty(i, steady, nq):
+                for j in range(n):
+                    steady.matrix[j, i] = 1.0 if i == j else 0.0
         regular = factor(steady.matrix, steady.pivots) and _well_conditioned(steady.matrix)
         if not regular and (settled or design.kind == LINEAR):
             return STEADY_STATE_SINGULAR
@@ -207,9 +228,15 @@ def find_cycle(
 
 @jit
 def go_back(
-    elapsed: float, regimen: Regimen, dlag: Vector, design: Design, steady: Steady, solver: Solver
+    t: float,
+    elapsed: float,
+    regimen: Regimen,
+    dlag: Vector,
+    design: Design,
+    steady: Steady,
+    solver: Solver,
 ) -> int:
-    """Follow a linear system from the dose that begins the cycle back by ``elapsed``.
+    """Follow the system from the dose that begins the cycle, ``elapsed`` after ``t``, back to ``t``.
 
     So PREDPP finds the steady state under a lag beyond the dosing interval: as if that dose had been given
     before, doses between are left out, and amounts may be negative.
@@ -227,16 +254,20 @@ def go_back(
     else:
         motion.y[c] += regimen.value
         motion.dy[c, :nq] += regimen.dvalue
-    status = solver.velocity(0.0, design, motion, solver.slopes, motion.f)
+    status = solver.velocity(t + elapsed, design, motion, solver.slopes, motion.f)
     if status != FINE:
         return status
     for q in range(nq):
         for i in range(design.n):
             motion.dy[i, q] -= motion.f[i] * dlag[q]
-    status = solver.advance(0.0, -elapsed, design, motion, solver.slopes, solver.jacobian)
+    status = solver.advance(
+        t + elapsed, t, design, motion, solver.slopes, solver.jacobian, solver.equilibrium
+    )
+    if status != FINE:
+        return INTEGRATION + BACKWARD
     copy_values(motion.y, steady.begin)
     steady.columns[:, :] = motion.dy[:, :nq]
-    return status
+    return FINE
 
 
 @jit

@@ -81,18 +81,28 @@ def explicit_step(
 
 @inlined
 def largest_error(
-    h: float, weights: Vector, rtol: float, atol: float, start: Vector, stage: Vector, k: Matrix, n: int
+    h: float,
+    weights: Vector,
+    rtol: float,
+    atol: float,
+    start: Vector,
+    stage: Vector,
+    floor: Vector,
+    k: Matrix,
+    n: int,
 ) -> float:
     """Return the largest |h sum_j weights[j] k[j]| of a state in units of its tolerance, or infinity.
 
     The largest and not the mean, so that idle compartments do not loosen the tolerance of the others.
+    No state counts as smaller than its ``floor`` [n].
     """
     largest = 0.0
     for m in range(n):
         error = 0.0
         for j in range(weights.size):
             error += weights[j] * k[j, m]
-        error = abs(h * error) / (atol + rtol * max(abs(start[m]), abs(stage[m])) + SMALLEST)
+        scale = max(abs(start[m]), abs(stage[m]), floor[m])
+        error = abs(h * error) / (atol + rtol * scale + SMALLEST)
         if not error < np.inf:
             return np.inf
         largest = max(largest, error)

@@ -5,7 +5,8 @@ The calls of an event loop::
     work = workspace(n, n_p, nq)     (workspace.py) one per thread
     memory = np.zeros(MEMORY)        zeros for a new subject, then handed on from call to call
     settings = np.array([rtol, atol, max_steps, method])     method 0 automatic, 1 explicit, 2 stiff
-    status = integrate(t0, t1, y, dy, r, dr, p, dp, slopes, jacobian, settings, memory, work, continued)
+    status = integrate(t0, t1, y, dy, r, dr, p, dp, slopes, jacobian, settings, memory, work, continued,
+                       feeders, held, hold)
 
 A status other than 0 is a key of ``REMEDIES``.
 
@@ -24,6 +25,8 @@ from ..machine.bare import run_slopes
 from ..machine.borrowed import borrowed, matrix_at, vector_at
 from ..machine.caching import jit
 from .explicit import explicit_step, is_stiff, largest_error
+from .feeders import passing_on, tolerated
+from .held import SHARP, comes_to_rest
 from .stiff import spectral_radius, stiff_step
 from .tableau import (
     DOP853_C,
@@ -45,7 +48,7 @@ from .tableau import (
     TSIT5_USED,
     TSIT5_WEIGHTS,
 )
-from .workspace import Jacobian, Slopes, Workspace, views
+from .workspace import Hold, Jacobian, Links, Slopes, Workspace, views
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -54,8 +57,10 @@ _vector = types.float64[::1]
 _matrix = types.float64[:, ::1]
 SLOPES = types.FunctionType(types.void(types.float64, _vector, _matrix, _vector, _matrix, _vector, _matrix))
 JACOBIAN = types.FunctionType(types.void(types.float64, _vector, _vector, _matrix))
+HOLD = types.FunctionType(types.int64(types.float64, _vector, _matrix, _vector, _matrix))
 
-FINE, TOO_MANY_STEPS, STEP_TOO_SMALL, NOT_FINITE, SENSITIVITY_NOT_FINITE, BACKWARD = range(6)
+FINE, TOO_MANY_STEPS, STEP_TOO_SMALL, NOT_FINITE, SENSITIVITY_NOT_FINITE = range(5)
+BACKWARD = 5  # of events/steady_state.py
 NO_EQUILIBRIUM, SINGULAR = 6, 7  # of equilibrium.py
 REMEDIES = {
     TOO_MANY_STEPS: (
@@ -74,7 +79,11 @@ REMEDIES = {
         "A derivative of the right-hand side of the ODE is not a number.",
         "Look for a power or square root of an amount that is zero.",
     ),
-    BACKWARD: ("The ODE was asked to go back in time.", "Sort the records by time."),
+    BACKWARD: (
+        "The state before a steady-state dose with a lag beyond its interval cannot be found: back in time "
+        "the amounts run off.",
+        "Take whole intervals off the lag, or give the doses themselves.",
+    ),
     NO_EQUILIBRIUM: (
         "No steady state was found.",
         "Check that the model can eliminate the constant input it is given.",
@@ -130,21 +139,27 @@ def integrate(
     memory: Vector,
     work: Workspace,
     continued: bool,
+    feeders: Links,
+    held: int,
+    hold: Hold,
 ) -> int:
     """Move the states y [n] and sensitivities dy [n, nq] in place from t0 to t1 and return a status.
+
+    t1 may lie before t0: the way back is explicit, because what decays fast grows fast there.
 
     r [n], dr [n, nq]: constant input rates and their derivatives, added to the slopes. p [n_p], dp [n_p, nq]:
     parameters of the slopes. ``slopes(t, y, dy, p, dp, f, df)`` and ``jacobian(t, y, p, J)``: types
     ``SLOPES`` and ``JACOBIAN``. settings, memory, work: see the module. ``continued`` promises that y, dy, r,
     dr, p, dp, work and t0 are what the previous call with this memory left or had, so that its last slope
-    serves again; False is always right. At nq = 0 no derivative is computed. When the status is not 0, y and
+    serves again; False is always right. feeders [m, 2]: see :mod:`.feeders`. The last ``held`` of p keep
+    values of their own: ``hold(t, y, dy, p, dp)`` sets them and their derivatives at t0 and after each step,
+    and they are constant during a step. At nq = 0 no derivative is computed. When the status is not 0, y and
     dy are where it stopped.
     """
     n, nq = dy.shape
     if t1 == t0:
         return FINE
-    if t1 < t0:
-        return BACKWARD
+    way = 1.0 if t1 > t0 else -1.0
     rtol, atol = max(settings[0], 1e-13), settings[1]
     tight = rtol < TIGHT
     limit = DOP853_LIMIT if tight else TSIT5_LIMIT
@@ -163,7 +178,9 @@ def integrate(
             driven = driven or dr[m, q] != 0.0
 
     method = int(settings[3])
-    if method == AUTOMATIC:
+    if way < 0.0:
+        method = EXPLICIT
+    elif method == AUTOMATIC:
         method = int(memory[METHOD]) if memory[METHOD] != 0.0 else EXPLICIT
     memory[METHOD] = method
     if memory[PATIENCE] == 0.0:
@@ -171,21 +188,28 @@ def integrate(
     fresh = not (continued and memory[TIME] == t0 and memory[STEP] > 0.0)
     if fresh:
         stage[:] = start
+        if held > 0:
+            hold(t0, stage_y, stage_dy, p, dp)
         run_slopes(slopes, t0, stage_y, stage_dy, p, dp, vector_at(k, 0, n), matrix_at(k, n, n, nq))
         memory[LOG_ERROR] = 0.0
+        if feeders.shape[0] > 0:
+            jacobian(t0, stage_y, p, v.lu)
+            passing_on(feeders, v.lu, v.passing)
     for m in range(n):
         if not np.isfinite(k[0, m]):
             return NOT_FINITE
-    proposal = memory[STEP] if memory[STEP] > 0.0 else first_step(t1 - t0, n, start, rates, k)
+    proposal = memory[STEP] if memory[STEP] > 0.0 else first_step(abs(t1 - t0), n, start, rates, k)
 
     t, status, rejected = t0, TOO_MANY_STEPS, False
     for _ in range(int(settings[2])):
-        remaining = t1 - t
+        remaining = abs(t1 - t)
         if proposal * 1.1 >= remaining:
-            h, arrives = remaining, True
+            size, arrives = remaining, True
         else:
-            h, arrives = (proposal if 2.0 * proposal <= remaining else 0.5 * remaining), False
+            size, arrives = (proposal if 2.0 * proposal <= remaining else 0.5 * remaining), False
+        h = way * size
         memory[STEPS] += 1.0
+        tolerated(feeders, v.passing, start, v.floor)
 
         if method == STIFF:
             last, order = ESDIRK_C.size - 1, 5.0
@@ -194,7 +218,7 @@ def integrate(
                 ESDIRK_WEIGHTS, ESDIRK_ROWS, ESDIRK_USED, ESDIRK_C, ESDIRK_GAMMA, ESDIRK_PREDICTOR,
                 rtol, atol, v, driven,
             ):  # fmt: skip
-                error = largest_error(h, ESDIRK_E, rtol, atol, start, stage, k, n)
+                error = largest_error(h, ESDIRK_E, rtol, atol, start, stage, v.floor, k, n)
             else:
                 error = np.inf
         elif tight:
@@ -203,8 +227,8 @@ def integrate(
                 t, h, p, dp, slopes, DOP853_WEIGHTS, DOP853_ROWS, DOP853_USED, DOP853_C,
                 start, rates, k, stage, stage_y, stage_dy, before, driven,
             )  # fmt: skip
-            error = largest_error(h, DOP853_E5, rtol, atol, start, stage, k, n)
-            damping = largest_error(h, DOP853_E3, rtol, atol, start, stage, k, n)
+            error = largest_error(h, DOP853_E5, rtol, atol, start, stage, v.floor, k, n)
+            damping = largest_error(h, DOP853_E3, rtol, atol, start, stage, v.floor, k, n)
             # Hairer's combination of the two estimates: e5^2 / sqrt(e5^2 + e3^2 / 100)
             if 0.0 < error < np.inf:
                 error /= np.sqrt(1.0 + 0.01 * (damping / error) ** 2)
@@ -214,15 +238,21 @@ def integrate(
                 t, h, p, dp, slopes, TSIT5_WEIGHTS, TSIT5_ROWS, TSIT5_USED, TSIT5_C,
                 start, rates, k, stage, stage_y, stage_dy, before, driven,
             )  # fmt: skip
-            error = largest_error(h, TSIT5_E, rtol, atol, start, stage, k, n)
+            error = largest_error(h, TSIT5_E, rtol, atol, start, stage, v.floor, k, n)
 
         if not error <= 1.0:
             shrink = max(0.1, 0.9 * error ** (-1.0 / order)) if error < np.inf else 0.1
-            proposal, rejected = h * shrink, True
+            proposal, rejected = size * shrink, True
             if t + 0.1 * proposal == t or proposal == 0.0:
                 status = STEP_TOO_SMALL if error < np.inf else NOT_FINITE
                 break
             continue
+
+        if held > 0 and size > SHARP * (abs(t) + abs(t1 - t0)):
+            here = vector_at(start, 0, n)
+            if comes_to_rest(t, here, t + h, stage_y, p, held, hold, v.no_dy, v.no_dp):
+                proposal, rejected = 0.5 * size, True
+                continue
 
         # accepted; proportional-integral control of the next step
         log_error = np.log(max(error, 1e-10))
@@ -231,10 +261,10 @@ def integrate(
         if rejected:
             grow = min(grow, 1.0)
         # a step cut short by t1 says nothing against a longer one
-        proposal = max(proposal, h * grow) if grow == 10.0 and h < proposal else h * grow
+        proposal = max(proposal, size * grow) if grow == 10.0 and size < proposal else size * grow
         memory[LOG_ERROR], rejected = max(log_error, -9.2), False
 
-        if settings[3] == AUTOMATIC:
+        if settings[3] == AUTOMATIC and way > 0.0:
             if method == EXPLICIT:
                 if is_stiff(h, limit, last, rtol, atol, start, stage, before, k):
                     memory[FLAGS] += 1.0
@@ -257,6 +287,11 @@ def integrate(
             memory[METHOD] = method
 
         t = t1 if arrives else t + h
+        if held > 0:
+            hold(t, stage_y, stage_dy, p, dp)
+            at = last * stage.size
+            f, df = vector_at(k, at, n), matrix_at(k, at + n, n, nq)
+            run_slopes(slopes, t, stage_y, stage_dy, p, dp, f, df)
         for m in range(stage.size):
             start[m] = stage[m]
             k[0, m] = k[last, m]

@@ -15,9 +15,11 @@ from ..machine.lanes import padded
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Pivots = NDArray[np.int64]
-# slopes(t, y, dy, p, dp, f, df) and jacobian(t, y, p, J)
+Links = NDArray[np.int64]
+# slopes(t, y, dy, p, dp, f, df), jacobian(t, y, p, J) and hold(t, y, dy, p, dp)
 Slopes = Callable[[float, Vector, Matrix, Vector, Matrix, Vector, Matrix], None]
 Jacobian = Callable[[float, Vector, Vector, Matrix], None]
+Hold = Callable[[float, Vector, Matrix, Vector, Matrix], int]
 
 STAGES = 13  # of the longest method
 
@@ -51,6 +53,8 @@ class Views(NamedTuple):
     pivots: Pivots  # [n]
     stage_lu: Matrix  # [n, n] factors for the sensitivities of a stage
     stage_pivots: Pivots  # [n]
+    floor: Vector  # [n] sizes below which no error counts more
+    passing: Vector  # [n * n] of :mod:`.feeders`
     no_dy: Matrix  # [n, 0] for slopes without derivatives
     no_dp: Matrix  # [n_p, 0]
 
@@ -59,7 +63,7 @@ class Views(NamedTuple):
 def workspace(n: int, n_p: int, nq: int) -> Workspace:
     """Return the memory for n states, n_p parameters of the slopes and nq directions."""
     return Workspace(
-        np.zeros((STAGES + 4) * padded(n * (1 + nq)) + 3 * n + 2 * n * n), np.zeros(2 * n, np.int64)
+        np.zeros((STAGES + 4) * padded(n * (1 + nq)) + 4 * n + 3 * n * n), np.zeros(2 * n, np.int64)
     )
 
 
@@ -93,6 +97,8 @@ def views(work: Workspace, n: int, n_p: int, nq: int) -> Views:
         vector_at(integers, 0, n),
         matrix_at(store, lu + n * n, n, n),
         vector_at(integers, n, n),
+        vector_at(store, lu + 2 * n * n, n),
+        vector_at(store, lu + 2 * n * n + n, n * n),
         matrix_at(store, 0, n, 0),
         matrix_at(store, 0, n_p, 0),
     )

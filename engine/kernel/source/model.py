@@ -120,14 +120,20 @@ def slopes_source(model: Model, layout: Layout, name: str = "slopes") -> str:
     """Return the text of the right-hand side with its derivatives along the directions."""
     dynamics = model.dynamics
     assert isinstance(dynamics, OdeDynamics)
+    results = [Variable(e) for e in right_hand_sides(dynamics)]
+    return right_hand_side_source(model, layout, name, dynamics.statements, results)
+
+
+def right_hand_side_source(
+    model: Model, layout: Layout, name: str, statements: tuple[Statement, ...], results: list[Variable]
+) -> str:
+    """Return the text of a function of the arguments of ``slopes`` that leaves ``results`` in f."""
     environment, leaf = _ode_reading(model, layout, lambda i: element("y", i), lambda i: element("p", i))
 
     def finish(writer: Writer) -> tuple[list[str], list[str]]:
-        return _outputs(
-            [(f"f[{i}]", writer.read(Variable(e))) for i, e in enumerate(right_hand_sides(dynamics))]
-        )
+        return _outputs([(f"f[{i}]", writer.read(result)) for i, result in enumerate(results)])
 
-    return _function(name, dynamics.statements, leaf, environment, finish, "dy", layout)[0]
+    return _function(name, statements, leaf, environment, finish, "dy", layout)[0]
 
 
 def right_hand_sides(dynamics: OdeDynamics) -> list[str]:
@@ -170,6 +176,7 @@ def _ode_reading(
     assert isinstance(dynamics, OdeDynamics)
     position = {e: layout.psi.index(e) for e in ode_leaves(dynamics, assigned(model.individual))}
     environment = {e.name: parameter(i) for e, i in position.items() if isinstance(e, Variable)}
+    environment |= {name: parameter(layout.n_dynamic + i) for i, name in enumerate(layout.held)}
 
     def leaf(node: Expression) -> Value:
         match node:
