@@ -128,7 +128,7 @@ def _stays_empty(i: int, steady: Steady, nq: int) -> bool:
     empty = steady.begin[i] == 0.0 and motion.y[i] == 0.0
     for q in range(motion.dy.shape[1]):
         empty = empty and (q == nq + i or motion.dy[i, q] == 0.0)
-    return empty
+    return empty  # type: ignore[no-any-return]
 
 
 @jit
