@@ -229,6 +229,7 @@ def main() -> None:
     times = np.linspace(END / OBSERVATIONS, END, OBSERVATIONS)
     truth = np.stack([reference(p, times) for p in parameters[:20]])
 
+    functions = slopes, jacobian, hold
     runs: dict[str, tuple[Callable[[], int], Array]] = {}
 
     def add(name: str, call: Callable[..., int], nq: int, *arguments: Any) -> None:
@@ -242,13 +243,13 @@ def main() -> None:
     for tolerance in (1e-6, 1e-7, 0.99e-7, 1e-9):
         add(
             f"automatic, {tolerance:g}, 4 directions",
-            general, DIRECTIONS, parameters, times, DIRECTIONS, slopes, jacobian, settings(tolerance, 0),
+            general, DIRECTIONS, parameters, times, DIRECTIONS, *functions, settings(tolerance, 0),
         )  # fmt: skip
-    add("automatic, 1e-6, values only", general, 0, parameters, times, 0, slopes, jacobian, settings(1e-6, 0))
+    add("automatic, 1e-6, values only", general, 0, parameters, times, 0, *functions, settings(1e-6, 0))
     for tolerance in (1e-6, 1e-9):
         add(
             f"stiff, {tolerance:g}, 4 directions",
-            general, DIRECTIONS, parameters, times, DIRECTIONS, slopes, jacobian, settings(tolerance, 2),
+            general, DIRECTIONS, parameters, times, DIRECTIONS, *functions, settings(tolerance, 2),
         )  # fmt: skip
 
     seconds: dict[str, list[float]] = {name: [] for name in runs}

@@ -215,6 +215,38 @@ def test_times_of_any_size(method: int, unit: float) -> None:
     np.testing.assert_allclose(solution.y, [100.0 * np.exp(-0.3 * 24.0)], rtol=1e-6)
 
 
+def rest_f(t, y, p, out):  # type: ignore[no-untyped-def]
+    out[0] = p[0] * (p[1] - y[0])
+    out[1] = -p[2] * y[1]
+
+
+def rest_y(t, y, p, out):  # type: ignore[no-untyped-def]
+    out[:] = 0.0
+    out[0, 0], out[1, 1] = -p[0], -p[2]
+
+
+def rest_p(t, y, p, out):  # type: ignore[no-untyped-def]
+    out[:] = 0.0
+    out[0, 0], out[0, 1], out[1, 2] = p[1] - y[0], p[0], -y[1]
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-6, 1e-9])
+@pytest.mark.parametrize("method", METHODS)
+def test_derivatives_of_a_state_at_rest(method: int, tolerance: float) -> None:
+    """A fast state that begins at rest allows any step; its derivatives to where it rests do not.
+
+    In closed form y1 = p1 + (y1(0) - p1) exp(-p0 t), y2 = y2(0) exp(-p2 t).
+    """
+    problem = Problem("rest", rest_f, rest_y, rest_p, (1.0, 1.0), (1000.0, 1.0, 0.1), 5.0)
+    solution = integrated(problem, rtol=tolerance, method=method, pieces=3)
+    assert solution.status == FINE
+    expected = np.zeros((2, problem.directions))
+    expected[0, 1] = 1.0
+    expected[1, [2, 4]] = -5.0 * np.exp(-0.5), np.exp(-0.5)
+    np.testing.assert_allclose(solution.y, [1.0, np.exp(-0.5)], rtol=20 * tolerance)
+    np.testing.assert_allclose(solution.dy, expected, atol=50 * tolerance)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["oral", "tmdd", "forced"])
 def test_stops_on_the_way_change_little(name: str, method: int) -> None:

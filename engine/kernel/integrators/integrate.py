@@ -11,8 +11,10 @@ The calls of an event loop::
 A status other than 0 is a key of ``REMEDIES``.
 
 Error control is on the states; the sensitivities are the exact derivative of the discrete scheme with its
-step sizes held fixed, so they converge with the states. Settings of the control: Hairer, Norsett, Wanner,
-Solving ODEs I (1993), II.4; Hairer, Wanner, Solving ODEs II (1996), IV.2 (detection of stiffness).
+step sizes held fixed, so they converge with the states. States at rest would allow any step, even one beyond
+the stability of an explicit method, which multiplies sensitivities without limit: none is taken. Settings of
+the control: Hairer, Norsett, Wanner, Solving ODEs I (1993), II.4; Hairer, Wanner, Solving ODEs II (1996),
+IV.2 (detection of stiffness).
 """
 
 from __future__ import annotations
@@ -97,18 +99,22 @@ REMEDIES = {
 AUTOMATIC, EXPLICIT, STIFF = range(3)
 
 # memory: what one call tells the next
-STEP, METHOD, FLAGS, CALM, PATIENCE, TIME, LOG_ERROR, STEPS = range(8)
-MEMORY = 8
+STEP, METHOD, FLAGS, CALM, PATIENCE, TIME, LOG_ERROR, STEPS, STABLE, KNOWN = range(10)
+MEMORY = 10
 
 # at tolerances below this 8(5,3) beats 5(4): benchmarks/integrators.py
 TIGHT = 1e-7
 # h times the largest eigenvalue from which stability, not accuracy, is taken to limit the explicit step: six
 # tenths of the real stability interval (3.5 and 6.4), because error control already holds back near its end
 TSIT5_LIMIT, DOP853_LIMIT = 2.1, 3.8
+# the same product that no explicit step goes beyond, a little inside the interval
+TSIT5_STABLE, DOP853_STABLE = 3.0, 5.5
 # the same product below which an explicit method does with no more work than the stiff one, by measurement
 WORTHWHILE = 12.0
 # stiff steps between looks at that
 LOOK_EVERY = 8
+# explicit steps for which a largest eigenvalue counts, if they do not grow beyond what it allows
+KNOWN_FOR = 32
 
 
 @jit
@@ -163,6 +169,7 @@ def integrate(
     rtol, atol = max(settings[0], 1e-13), settings[1]
     tight = rtol < TIGHT
     limit = DOP853_LIMIT if tight else TSIT5_LIMIT
+    stable = DOP853_STABLE if tight else TSIT5_STABLE
     v = views(work, n, p.size, nq)
     start, rates, k, before = v.start, v.rates, v.k, v.before
     stage, stage_y, stage_dy = v.stage, v.stage_y, v.stage_dy
@@ -207,6 +214,17 @@ def integrate(
             size, arrives = remaining, True
         else:
             size, arrives = (proposal if 2.0 * proposal <= remaining else 0.5 * remaining), False
+        unstable = False
+        if method == EXPLICIT:
+            if memory[KNOWN] <= 0.0 or size > memory[STABLE]:
+                jacobian(t, vector_at(start, 0, n), p, v.lu)
+                radius = spectral_radius(v.lu, v.stage_lu)
+                memory[STABLE] = stable / radius if 0.0 < radius < np.inf else np.inf
+                memory[KNOWN] = KNOWN_FOR
+            if size > memory[STABLE]:
+                unstable = size * stable > memory[STABLE] * WORTHWHILE
+                size, arrives = memory[STABLE], False
+            memory[KNOWN] -= 1.0
         h = way * size
         memory[STEPS] += 1.0
         tolerated(feeders, v.passing, start, v.floor)
@@ -266,7 +284,7 @@ def integrate(
 
         if settings[3] == AUTOMATIC and way > 0.0:
             if method == EXPLICIT:
-                if is_stiff(h, limit, last, rtol, atol, start, stage, before, k):
+                if unstable or is_stiff(h, limit, last, rtol, atol, start, stage, before, k):
                     memory[FLAGS] += 1.0
                     memory[CALM] = 0.0
                     if memory[FLAGS] >= memory[PATIENCE]:

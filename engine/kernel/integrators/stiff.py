@@ -148,26 +148,28 @@ def stiff_step(
 
 @jit
 def spectral_radius(a: Matrix, spare: Matrix) -> float:
-    """Return an upper bound of the largest absolute eigenvalue of a: |a^4|^(1/4) in the 1-norm.
+    """Return an upper bound of the largest absolute eigenvalue of a: |a^16|^(1/16) in the 1-norm.
 
     A power, because the norm of a itself is far too large where states have different units. a and spare [n,
     n] are overwritten.
     """
     n = a.shape[0]
-    largest = 0.0
-    for i in range(n):
-        for j in range(n):
-            largest = max(largest, abs(a[i, j]))
-    if not (largest > 0.0 and largest < np.inf):
-        return largest
-    for i in range(n):
-        for j in range(n):
-            a[i, j] /= largest
-    for _ in range(2):
+    size, power = 1.0, 1.0  # a is what was given, to this power, over this size
+    for _ in range(5):
+        largest = 0.0
         for i in range(n):
             for j in range(n):
-                spare[i, j] = a[i, j]
-                a[i, j] = 0.0
+                largest = max(largest, abs(a[i, j]))
+        if not (largest > 0.0 and largest < np.inf):
+            return largest
+        size *= largest ** (1.0 / power)
+        for i in range(n):
+            for j in range(n):
+                spare[i, j] = a[i, j] / largest
+        if power == 16.0:
+            break
+        power *= 2.0
+        a[:, :] = 0.0
         for i in range(n):
             for m in range(n):
                 if spare[i, m] != 0.0:
@@ -177,6 +179,6 @@ def spectral_radius(a: Matrix, spare: Matrix) -> float:
     for j in range(n):
         column = 0.0
         for i in range(n):
-            column += abs(a[i, j])
+            column += abs(spare[i, j])
         norm = max(norm, column)
-    return largest * float(norm**0.25)
+    return size * float(norm ** (1.0 / power))
