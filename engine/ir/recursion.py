@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .expression import Call, Expression, Variable, walk
+from .expression import Call, Compare, Comparison, Expression, Variable, walk
 from .span import Span
 from .statement import Assign, Draw, If, Statement, While, assignments, bodies, conditions
+
+_OPPOSITE: dict[Comparison, Comparison] = {"<": ">=", ">=": "<", ">": "<=", "<=": ">", "==": "!=", "!=": "=="}
 
 
 def held_variables(statements: tuple[Statement, ...], given: Iterable[str]) -> dict[str, Span | None]:
@@ -50,6 +52,7 @@ class _Reads:
     def walk(self, statements: tuple[Statement, ...], known: set[str]) -> set[str]:
         """Return the variables that surely have a value after ``statements``."""
         known = set(known)
+        sometimes: set[tuple[str, Expression]] = set()  # what is assigned under which condition alone
         for statement in statements:
             if isinstance(statement, Assign):
                 if statement.value == Variable(statement.target):
@@ -62,12 +65,19 @@ class _Reads:
                     self._note(condition, known, statement.span)
                     ends.append(self.walk(body, known))
                 ends.append(self.walk(statement.otherwise, known))
-                known = set.intersection(*ends)
+                if len(statement.branches) == 1:
+                    condition = statement.branches[0][0]
+                    new = ends[0] - ends[1]
+                    known |= {name for name in new if (name, _opposite(condition)) in sometimes}
+                    sometimes |= {(name, condition) for name in new}
+                known |= set.intersection(*ends)
             elif isinstance(statement, While):
                 self._note(statement.condition, known, statement.span)
                 self.walk(statement.body, known)
             elif isinstance(statement, Draw):
                 known |= set(statement.targets)
+            changed = _targets((statement,))
+            sometimes = {(name, when) for name, when in sometimes if not _names(when) & changed}
         return known
 
     def _note(self, expression: Expression, known: set[str], span: Span | None) -> None:
@@ -136,6 +146,12 @@ def _keeps(name: str, value: Expression, old: set[str]) -> bool:
         rest = [a for a in value.arguments if a != Variable(name)]
         return len(rest) < len(value.arguments) and not any(_names(a) & old for a in rest)
     return False
+
+
+def _opposite(condition: Expression) -> Expression | None:
+    if isinstance(condition, Compare):
+        return Compare(_OPPOSITE[condition.operator], condition.left, condition.right)
+    return None
 
 
 def _names(expression: Expression) -> set[str]:

@@ -160,7 +160,7 @@ def estimate_importance(
         probabilities=found.probabilities if population.mixture is not None else None,
         information=information,
         scores=scores,
-        warnings=_warnings(population, found, draws),
+        warnings=_warnings(population, found, draws, settings),
         seconds=time.perf_counter() - began,
         settings=asdict(settings) | {"not_mu": sorted(settings.not_mu), "last_draws": draws},
     )
@@ -305,13 +305,20 @@ def _individuals(
     return Individuals(modes[best, np.arange(len(best))], found.mean, found.covariance, mu, found.by_subject)
 
 
-def _warnings(population: Population, found: Expectation, draws: int) -> tuple[str, ...]:
+def _warnings(
+    population: Population, found: Expectation, draws: int, settings: ImportanceSettings
+) -> tuple[str, ...]:
+    said = []
+    if draws > settings.draws and settings.objective_sd == 0.0:
+        said.append(
+            f"the last objective is by {draws} draws per subject in place of {settings.draws} (ISAMPLE)"
+        )
     poor = np.flatnonzero(found.effective_draws < 0.02 * draws)
-    if not len(poor):
-        return ()
-    ids = ", ".join(f"{population.data.ids[i]:g}" for i in poor[:5])
-    more = f" and {len(poor) - 5} more" if len(poor) > 5 else ""
-    return (
-        f"fewer than 2 % of the {draws} draws are effective for subject {ids}{more}: "
-        "take more draws or heavier tails (ISAMPLE, DF, IACCEPT)",
-    )
+    if len(poor):
+        ids = ", ".join(f"{population.data.ids[i]:g}" for i in poor[:5])
+        more = f" and {len(poor) - 5} more" if len(poor) > 5 else ""
+        said.append(
+            f"fewer than 2 % of the {draws} draws are effective for subject {ids}{more}: "
+            "take more draws or heavier tails (ISAMPLE, DF, IACCEPT)"
+        )
+    return tuple(said)

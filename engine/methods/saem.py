@@ -140,9 +140,16 @@ def estimate_saem(
         probabilities=state.share.T.copy() if mixture else None,
         information=information,
         scores=scores,
+        warnings=_more_chains(s.chains, method.n_chains),
         seconds=time.perf_counter() - began,
         settings={**asdict(s), "chains": method.n_chains},
     )
+
+
+def _more_chains(asked: int, run: int) -> tuple[str, ...]:
+    if run <= asked:
+        return ()
+    return (f"{run} chains per subject in place of {asked} (ISAMPLE): with fewer, noise biases small data",)
 
 
 class _Watch:

@@ -9,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from elbomix.engine.failure import ModelFailure
+from elbomix.engine.ir.compartment import OdeDynamics
+from elbomix.engine.ir.recursion import held_variables
 from elbomix.engine.kernel.compile import compile_kernel
 from elbomix.engine.kernel.kernel import Kernel, Predictions
 from elbomix.engine.kernel.subjects import Subjects
@@ -104,3 +106,19 @@ def test_the_least_value_so_far(code: str, tmp_path: Path) -> None:
 def test_a_steady_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFailure, match="steady state"):
         evaluated(AGREE["no else"] + END, tmp_path, more=" SS II")
+
+
+@pytest.mark.parametrize(
+    ("code", "held"),
+    [
+        ("IF (T.LE.5) W = A(1)\nIF (T.GT.5) W = 0\n", False),
+        ("IF (A(1).EQ.K) THEN\nW = 1\nENDIF\nIF (A(1).NE.K) THEN\nW = 2\nENDIF\n", False),
+        ("IF (T.LE.5) W = A(1)\nIF (T.GE.5) W = 0\n", True),
+        ("C = T\nIF (C.LE.5) W = A(1)\nC = C - 1\nIF (C.GT.5) W = 0\n", True),
+        ("IF (T.LE.5) W = A(1)\nV = W\nIF (T.GT.5) W = V\n", True),
+    ],
+)
+def test_two_cases_that_leave_none_hold_nothing(code: str, held: bool, tmp_path: Path) -> None:
+    model = parse_model(MODEL.format(code=code + END, advan=13, more=""), str(tmp_path / "run.ctl"))
+    assert isinstance(model.dynamics, OdeDynamics)
+    assert ("W" in held_variables(model.dynamics.statements, ("K", "G"))) == held
