@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,14 @@ def test_an_interrupted_run_leaves_readable_rows(method: str, tmp_path: Path) ->
     folder = tmp_path / "out"
     arguments = [*PROGRAM, "fit", str(EXAMPLE / "theophylline.ctl"), "--output", str(folder)]
     arguments += ["--method", method]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        arguments,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # tests that run in the background of a shell ignore the signal, and would hand that on
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     rows = folder / "theophylline.ext"
     deadline = time.monotonic() + 120
     while not (rows.exists() and rows.read_text().count("\n") > 5):
