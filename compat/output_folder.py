@@ -13,10 +13,12 @@ from .files import write_whole
 from .nonmem.ext import ExtStream
 
 if TYPE_CHECKING:
-    from ..engine.fit import Fit, Iteration, Selection
+    from ..engine.fit import Fit
     from ..engine.ir.model import Model
+    from ..engine.iteration import Iteration
+    from ..engine.planned_step import PlannedStep
     from ..engine.sampling_importance_resampling import Resampling
-    from ..engine.steps import PlannedStep
+    from ..engine.selection.outcome import Selection
 
 FIT, ENCODER, SELECTION, PATH = "fit.json", "encoder.pt", "selection.csv", "covariate_path.csv"
 _BY_ROOT = (

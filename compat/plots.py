@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from ..engine.estimate import is_fixed, names
 from ..engine.estimate import labels as given_labels
-from ..engine.fit import Fit, Iteration, Selection
+from ..engine.fit import Fit
+from ..engine.iteration import Iteration
+from ..engine.selection.outcome import Selection
 from .files import write_whole
 from .nonmem.iterations import project
 

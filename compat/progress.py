@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Self, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from ..engine.fit import Iteration
-    from ..engine.steps import PlannedStep
+    from ..engine.iteration import Iteration
+    from ..engine.planned_step import PlannedStep
 
 EVERY = 10  # iterations between two plain lines of one phase
 

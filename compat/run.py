@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
     from ..engine.decoder.compile import Solver
     from ..engine.estimate import Estimate
-    from ..engine.fit import Effect, Fit, Iteration, Observer
-    from ..engine.steps import PlannedStep, StepObserver
+    from ..engine.fit import Fit
+    from ..engine.ir.effects import Effect
+    from ..engine.iteration import Iteration, Observer
+    from ..engine.planned_step import PlannedStep
+    from ..engine.steps import StepObserver
 
 INPUT_ERRORS = (ProblemError, CandidateError)  # the input is wrong, the message says what to do
 _NEEDS_COVARIATES = "chooses among candidate effects: name them with --covariates"

@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 
 from .estimate import Array, Estimate, is_fixed
-from .fit import InformationMatrices, MatrixState, Uncertainty
 from .ir.model import Model
 from .methods.step import Step
 from .natural_parameters import NaturalParameters
@@ -24,6 +23,7 @@ from .objective.penalised import penalised
 from .objective.population import Population
 from .parameterisation import Parameterisation
 from .sampling_importance_resampling import ResamplingSettings
+from .uncertainty import InformationMatrices, MatrixState, Uncertainty
 
 SINGULAR = 1e-12  # eigenvalue of a matrix scaled to unit diagonal, below which it is singular
 STRIDE = 0.02  # of the differences, in standard errors that the parameter had if it were alone

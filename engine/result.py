@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from .diagnostics import Individual, Residuals
 from .estimate import Array
-from .fit import Fit, ImportanceLikelihood, Individuals, Iteration, Selection, Status
+from .fit import Fit
+from .individuals import Individuals
 from .inner.posterior import Posterior
 from .ir.model import Model
+from .iteration import Iteration, Status
+from .likelihood import ImportanceLikelihood
 from .methods.encoder import Encoder, Features
 from .methods.importance import Finished, evaluated_likelihood, tensors
 from .methods.vae import Trained, VaeSettings
@@ -22,12 +25,13 @@ from .objective.joint import LOG_2PI, Joint
 from .objective.linearised import linearised_likelihood
 from .objective.population import Population
 from .objective.sampling import weighted_moments
+from .observed_information import observed_information
 from .parameterisation import Parameterisation
 from .record_table import record_table
 from .selection.choice import with_errors
+from .selection.outcome import Selection
 from .shrinkage import shrinkage
 from .stopwatch import Stopwatch
-from .uncertainty import observed_information
 
 SMALL_ESS = 100.0  # draws: below this a subject's share of the likelihood is not to be trusted
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from .estimate import Estimate, initial
 from .failure import ModelFailure, NumericalFailure
-from .fit import Certificate, Effect, Fit, Iteration, Observer, Selection, Status
+from .fit import Fit
 from .ir.dataset import DataSet
-from .ir.effects import add_effects
+from .ir.effects import Effect, add_effects
 from .ir.model import Model
+from .iteration import Iteration, Observer, Status
 from .methods.importance import Finished, maximise, propose, settle
 from .methods.mstep import EffectPenalty
 from .methods.pooled import pooled_start
@@ -25,6 +26,7 @@ from .refusal import refuse
 from .result import assemble
 from .selection.choice import check, choose, report
 from .selection.neighbourhood import Support
+from .selection.outcome import Certificate, Selection
 from .start_check import check_predictions
 from .stopwatch import Stopwatch
 from .table_items import check_tables

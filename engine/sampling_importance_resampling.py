@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .estimate import Array, is_fixed
-from .fit import Uncertainty
 from .ir.model import Model
 from .natural_parameters import NaturalParameters
 from .objective.evaluation import Evaluation, Objective
 from .parameterisation import Parameterisation
 from .streams import stream
+from .uncertainty import Uncertainty
 
 PERCENTILES = (2.5, 5.0, 25.0, 50.0, 75.0, 95.0, 97.5)
 SOURCE = "sampling importance resampling"

@@ -11,7 +11,7 @@ from scipy.special import erfc
 
 from .diagnostics import Individual, Residuals
 from .estimate import Array, Estimate
-from .fit import Shrinkage
+from .individuals import Shrinkage
 from .objective.observations import ObservationLikelihood
 from .objective.population import Population
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .covariance_step import CovarianceStep, covariance_step
 from .diagnostics import Individual, Residuals
-from .fit import Fit, Shrinkage, Subpopulations, Uncertainty
+from .fit import Fit
+from .individuals import Shrinkage, Subpopulations
 from .ir.task import Method
 from .methods.its import TwoStageSettings
 from .methods.step import Step
@@ -20,13 +20,12 @@ from .objective.of_method import objective_of
 from .objective.penalised import penalised
 from .objective.population import Population
 from .objective.tolerance import tolerance_note
+from .planned_step import PlannedStep
 from .record_table import record_table
 from .sampling_importance_resampling import Resampling, ResamplingSettings, resample_parameters
 from .shrinkage import influential, shrinkage, subpopulation_shrinkage
 from .stopwatch import Stopwatch
-
-if TYPE_CHECKING:
-    from .steps import PlannedStep
+from .uncertainty import Uncertainty
 
 FIRST_ORDER = ("fo", "foi")
 WITHOUT_INTERACTION = ("fo", "foce", "laplace")

@@ -3,64 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from .covariance_step import CovarianceSettings
 from .estimate import Array, Estimate, initial
 from .failure import ModelFailure, NumericalFailure
-from .fit import Fit, Individuals, Iteration
+from .fit import Fit
+from .individuals import Individuals
 from .ir.dataset import DataSet
 from .ir.effects import Effect
 from .ir.model import Model
-from .ir.task import Method
+from .iteration import Iteration
 from .methods.conditional import ConditionalSettings, estimate_conditional
 from .methods.importance_sampling import ImportanceSettings, estimate_importance
 from .methods.its import TwoStageSettings, estimate_its
 from .methods.saem import SaemSettings, estimate_saem
 from .methods.step import Step
-from .objective.nesting import NestingSettings
 from .objective.population import Population
+from .planned_step import PlannedStep
 from .refusal import refuse
 from .step_fit import assemble
 from .stopwatch import Stopwatch
 from .table_items import check_tables
-
-if TYPE_CHECKING:
-    from .methods.vae import VaeSettings
-
-    Settings = ConditionalSettings | TwoStageSettings | ImportanceSettings | SaemSettings | VaeSettings
-
-
-@dataclass(frozen=True)
-class PlannedStep:
-    """One step to run: its number (from 1), method and settings.
-
-    ``evaluate_only``: the objective is evaluated where the step starts. ``covariance`` is None where no
-    standard errors are wanted. ``with_prior`` is False where the priors of the model are left out.
-    ``table_etas`` says which random effects tables show after a method that samples: the conditional modes
-    (residuals belong to the conditional means then, as in the legacy engine), the means, or the modes
-    everywhere. ``influential_etas``: shrinkage leaves out random effects that a subject's data do not
-    depend on. ``print_interval``: every how many iterations output files show a row; ``shows_phi``: whether
-    they have mu + eta after EM methods, or eta. ``seed`` of all random numbers. ``nesting`` says how random
-    effects that groups of subjects share are made (None: there are none, or in the default way).
-    """
-
-    number: int
-    method: Method
-    settings: Settings
-    evaluate_only: bool = False
-    covariance: CovarianceSettings | None = None
-    with_prior: bool = True
-    table_etas: Literal["modes", "means", "modes everywhere"] = "modes"
-    influential_etas: bool = False
-    print_interval: int = 1
-    shows_phi: bool = True
-    seed: int = 0
-    nesting: NestingSettings | None = None
-
 
 StepObserver = Callable[[PlannedStep, Iteration], None]
 

@@ -1,42 +1,52 @@
-"""Standard errors from the observed information of the marginal likelihood."""
+"""Standard errors of the population parameters, and the matrices they are made of."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
+from numpy.typing import NDArray
 
-from .estimate import Array, is_fixed, is_repeated, names
-from .fit import Uncertainty
-from .objective.sampling import MarginalLikelihood
-from .parameterisation import Parameterisation
-
-SOURCE = "inverse observed information of the marginal likelihood (Louis' identity on importance samples)"
+Array = NDArray[np.float64]
+MatrixState = Literal[
+    "not_computed", "sound", "indefinite", "singular", "singular_indefinite", "unobtainable"
+]
 
 
-def observed_information(
-    likelihood: MarginalLikelihood, parameterisation: Parameterisation, free: Array
-) -> tuple[Uncertainty | None, str]:
-    """Return the uncertainty at the estimate ``free``, or None and which parameters are to blame.
+@dataclass(frozen=True)
+class Uncertainty:
+    """Standard errors of the population parameters, in the order of :func:`~.estimate.names`.
 
-    The Hessian is taken in the unconstrained parameters and carried over by the delta method.
+    ``covariance`` is square over all parameters, rows and columns of fixed ones zero; ``se`` is NaN there.
+    ``eigenvalues`` are those of the correlation matrix of the estimated ones, ascending.
+    ``source`` says how it was computed.
     """
-    hessian = 0.5 * likelihood.hessian(free)
-    jacobian = parameterisation.jacobian(free)
-    fixed = is_fixed(parameterisation.model)
-    labels = names(parameterisation.model)
-    if not np.isfinite(hessian).all():
-        return None, "the information matrix is not finite"
-    scale = np.sqrt(np.abs(np.diag(hessian)).clip(min=1e-300))
-    values, vectors = np.linalg.eigh(hessian / np.outer(scale, scale))
-    if len(values) and values[0] <= 1e-10:
-        direction = np.abs(jacobian @ (vectors[:, 0] / scale))
-        size = np.where(fixed, 0.0, direction / (np.abs(parameterisation.natural(free).flatten()) + 1e-12))
-        guilty = [labels[i] for i in np.argsort(-size)[:3] if size[i] > 0.1 * size.max()]
-        return None, f"the information matrix is not positive definite; look at {', '.join(guilty)}"
-    covariance = jacobian @ np.linalg.inv(hessian) @ jacobian.T
-    covariance[fixed] = 0.0
-    covariance[:, fixed] = 0.0
-    se = np.sqrt(np.diag(covariance))
-    kept = np.flatnonzero(~fixed & ~is_repeated(parameterisation.model) & (se > 0))
-    correlation = covariance[np.ix_(kept, kept)] / np.outer(se[kept], se[kept])
-    eigenvalues = np.linalg.eigvalsh(correlation) if len(kept) else np.array([])
-    return Uncertainty(covariance, np.where(fixed, np.nan, se), eigenvalues, SOURCE), ""
+
+    covariance: Array
+    se: Array
+    eigenvalues: Array
+    source: str
+
+    @property
+    def condition_number(self) -> float:
+        """Largest over smallest eigenvalue of the correlation matrix."""
+        if not len(self.eigenvalues) or self.eigenvalues[0] <= 0:
+            return math.inf
+        return float(self.eigenvalues[-1] / self.eigenvalues[0])
+
+
+@dataclass(frozen=True)
+class InformationMatrices:
+    """What standard errors are made of, square over all parameters; zero rows of fixed and repeated ones.
+
+    ``r``: observed information, half the second derivative of the OFV; ``s``: cross product of half the
+    subjects' gradients; None where not computed or not finite. ``r_state`` and ``s_state``: whether there is
+    a positive definite one, as it was computed.
+    """
+
+    r: Array | None
+    s: Array | None
+    r_state: MatrixState
+    s_state: MatrixState

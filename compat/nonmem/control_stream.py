@@ -11,11 +11,12 @@ import re
 from collections.abc import Sequence
 
 from ...engine.estimate import Array
-from ...engine.fit import EffectResult, Fit
+from ...engine.fit import Fit
 from ...engine.ir.effects import label
 from ...engine.ir.model import Model
 from ...engine.ir.parameter import CovarianceBlock, ThetaParameter
 from ...engine.ir.span import Span
+from ...engine.selection.outcome import EffectResult
 from .effect_code import effect_edits
 from .text_edit import Edit, apply_edits, line_end
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from ...engine.fit import EffectResult
 from ...engine.ir.dataflow import dataflow, individual_statements
 from ...engine.ir.effects import Effect
 from ...engine.ir.expression import Binary, Call, Eta, Expression, Negative, children
@@ -18,6 +17,7 @@ from ...engine.ir.model import Model
 from ...engine.ir.mu import holder
 from ...engine.ir.span import Span
 from ...engine.ir.statement import Statement, assignments
+from ...engine.selection.outcome import EffectResult
 from .text_edit import Edit, line_end, line_start
 
 _LONGEST_NAME = 20

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.estimate import Estimate, is_fixed
-from ...engine.fit import Fit, Iteration
+from ...engine.fit import Fit
 from ...engine.ir.model import Model
+from ...engine.iteration import Iteration
 from ..files import write_whole
 from .iterations import printed, project, row_numbers
 from .numbers import ADDITIONAL, integer, objective

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from ...engine.estimate import Estimate
-from ...engine.fit import Fit, Iteration
+from ...engine.fit import Fit
+from ...engine.iteration import Iteration
 
 
 def row_numbers(fit: Fit) -> list[int]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ...engine.fit import EffectResult, Fit, Selection
+from ...engine.fit import Fit
+from ...engine.selection.outcome import EffectResult, Selection
 from .pages import boxed_head
 
 

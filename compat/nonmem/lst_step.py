@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from ...engine.estimate import Estimate, is_fixed, is_repeated
-from ...engine.fit import Fit, Iteration
+from ...engine.fit import Fit
+from ...engine.iteration import Iteration
 from .iterations import printed, project, row_numbers
 from .lst_problem import plain_line
 from .lst_termination import termination_lines

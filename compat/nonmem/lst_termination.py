@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.fit import Fit, Shrinkage
+from ...engine.fit import Fit
+from ...engine.individuals import Shrinkage
 from ...engine.objective.prior import PriorPenalty
 from .lst_problem import plain_line
 from .numbers import exponent, objective

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.estimate import is_repeated, names
-from ...engine.fit import Fit, MatrixState, Uncertainty
+from ...engine.fit import Fit
+from ...engine.uncertainty import MatrixState, Uncertainty
 from ..files import write_whole
 from .numbers import ADDITIONAL
 from .titles import fit_line, label_line

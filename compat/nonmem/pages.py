@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...engine.estimate import is_fixed, is_repeated
-from ...engine.fit import Fit, Uncertainty
+from ...engine.fit import Fit
+from ...engine.uncertainty import Uncertainty
 from .ext import sd_and_correlation_errors, sd_and_correlations
 from .matrices import correlation, information_to_show, inverse_covariance
 from .numbers import exponent

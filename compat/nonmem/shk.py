@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...engine.fit import Fit, Shrinkage
+from ...engine.fit import Fit
+from ...engine.individuals import Shrinkage
 from ..files import write_whole
 from .numbers import ADDITIONAL, integer
 from .phi import observed_subjects

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ..estimate import Array, Estimate
 from ..failure import NumericalFailure
-from ..fit import Individuals, Iteration, Observer, Status
+from ..individuals import Individuals
 from ..inner.mode import find_modes
 from ..ir.task import Method
+from ..iteration import Iteration, Observer, Status
 from ..mu_model import MuModel
 from ..objective.evaluation import Evaluation, Objective, posterior_covariance
 from ..objective.of_method import objective_of

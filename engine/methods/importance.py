@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..estimate import Array, Estimate
-from ..fit import ImportanceLikelihood, Iteration, Observer
 from ..inner.posterior import Posterior, gaussian_posterior
+from ..iteration import Iteration, Observer
+from ..likelihood import ImportanceLikelihood
 from ..objective.joint import LOG_2PI, Joint
 from ..objective.sampling import (
     Draws,

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..estimate import Array, Estimate
-from ..fit import Individuals, Iteration, Observer, Status
+from ..individuals import Individuals
 from ..inner.mode import find_modes
 from ..ir.task import Method
+from ..iteration import Iteration, Observer, Status
 from ..objective.population import Population
 from .em_step import EMStep, StepGain
 from .importance_step import Expectation, ImportanceSampler, ProposalSettings

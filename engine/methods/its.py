@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 
 from ..estimate import Array, Estimate
-from ..fit import Individuals, Iteration, Observer, Status
+from ..individuals import Individuals
+from ..iteration import Iteration, Observer, Status
 from ..kernel.kernel import Directions
 from ..objective.evaluation import Evaluation, Objective, posterior_covariance
 from ..objective.of_method import conditional_objective

@@ -18,8 +18,9 @@ from typing import Literal
 import numpy as np
 
 from ..estimate import Array, Estimate
-from ..fit import Individuals, Iteration, Observer, Status
+from ..individuals import Individuals
 from ..inner.metropolis import Kernels
+from ..iteration import Iteration, Observer, Status
 from ..objective.population import Population
 from .louis import WeightedDraws, louis_information
 from .step import Convergence, Step

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..estimate import Array, Estimate
-from ..fit import Individuals, Iteration, Status
+from ..individuals import Individuals
 from ..ir.task import Method
+from ..iteration import Iteration, Status
 
 Stopped = Literal[
     "converged",  # the wanted number of significant digits was reached

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..decoder.compile import Decoder, Prediction, Solver, Structure
 from ..estimate import Array, Estimate
-from ..fit import Iteration, Observer
 from ..ir.compartment import OdeDynamics
+from ..iteration import Iteration, Observer
 from ..objective.elbo import gaussian_divergence
 from ..objective.joint import LOG_2PI, Joint, log_likelihood
 from ..randomness import generator

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..fit import LinearisedLikelihood
 from ..inner.posterior import slopes
+from ..likelihood import LinearisedLikelihood
 from .joint import LOG_2PI, Joint
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..decoder.compile import Decoder, Structure
 from ..estimate import Array
-from ..fit import ImportanceLikelihood
 from ..inner.posterior import Posterior, difference_step, slopes
+from ..likelihood import ImportanceLikelihood
 from ..randomness import t_points
 from ..tensor_parameterisation import TensorParameterisation
 from .joint import CHUNK_ELEMENTS, Chunk, Joint, log_likelihood, log_normal_density

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pyomo.contrib.appsi.solvers.highs import Highs
 from pyomo.core import Binary, ConcreteModel, ConstraintList, Objective, Var
 
-from ..fit import Certificate
+from ..selection.outcome import Certificate
 from .l0 import L0Solution
 
 Array = NDArray[np.float64]

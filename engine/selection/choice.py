@@ -10,12 +10,15 @@ import pandas as pd
 from torch import Tensor
 
 from ..estimate import Array, Estimate
-from ..fit import Effect, EffectResult, Iteration, Selection, Uncertainty
+from ..ir.effects import Effect
+from ..iteration import Iteration
 from ..methods.importance import propose, tensors
 from ..methods.mstep import EffectPenalty, L0Problem
 from ..methods.vae import VaeSettings
 from ..objective.joint import Joint
 from ..objective.sampling import Draws, effective_sample_size, likelihood_ratio
+from ..selection.outcome import EffectResult, Selection
+from ..uncertainty import Uncertainty
 from .neighbourhood import CovariateSearch, Scored, Support
 
 MAX_DRAWS = 3  # times the draws are renewed around a model that moved

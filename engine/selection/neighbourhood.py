@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..estimate import Array, Estimate
-from ..fit import Effect
+from ..ir.effects import Effect
 from ..methods.mstep import EffectPenalty, L0Problem
 from ..methods.sample_em import SampleEM
 from ..objective.joint import Joint

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from .fields import Row
 from .reading import Observed
-
-if TYPE_CHECKING:
-    from .data import Table
+from .table import Table
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from support.fits import selection_fit, theophylline_fit
 
 from elbomix.compat.progress import duration
 from elbomix.compat.report import figure, sections, show_report
-from elbomix.engine.fit import Status
 from elbomix.engine.ir.model import Notice
+from elbomix.engine.iteration import Status
 
 
 class Terminal(io.StringIO):

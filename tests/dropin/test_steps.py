@@ -16,10 +16,11 @@ import pytest
 
 from elbomix.compat.run import execute, prepare
 from elbomix.engine.estimate import names
-from elbomix.engine.fit import Fit, Iteration
+from elbomix.engine.fit import Fit
+from elbomix.engine.iteration import Iteration
 from elbomix.engine.methods.conditional import ConditionalSettings
 from elbomix.engine.methods.importance_sampling import ImportanceSettings
-from elbomix.engine.steps import PlannedStep
+from elbomix.engine.planned_step import PlannedStep
 from elbomix.parsers.problem import ProblemError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "theophylline"

@@ -13,8 +13,8 @@ from support.streams import read
 
 from elbomix.engine.estimate import initial
 from elbomix.engine.failure import NumericalFailure
-from elbomix.engine.fit import Iteration
 from elbomix.engine.ir.task import Method
+from elbomix.engine.iteration import Iteration
 from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
 from elbomix.engine.methods.step import Step
 from elbomix.engine.objective.population import Population

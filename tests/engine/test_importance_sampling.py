@@ -16,7 +16,7 @@ from support.nonmem_runs import corpus
 from support.streams import read
 
 from elbomix.engine.estimate import Estimate, initial
-from elbomix.engine.fit import Iteration
+from elbomix.engine.iteration import Iteration
 from elbomix.engine.methods.importance_sampling import (
     ImportanceSettings,
     enough_draws,

@@ -12,7 +12,7 @@ from support.nonmem_runs import load
 from support.streams import read
 
 from elbomix.engine.estimate import Estimate, initial
-from elbomix.engine.fit import Iteration
+from elbomix.engine.iteration import Iteration
 from elbomix.engine.methods.its import TwoStageSettings, estimate_its
 from elbomix.engine.methods.trend import TrendTest
 from elbomix.engine.objective.population import Population

@@ -19,7 +19,8 @@ from elbomix.engine.methods.trend import TrendTest
 from elbomix.engine.objective.nesting import Nesting, NestingSettings
 from elbomix.engine.objective.of_method import objective_of
 from elbomix.engine.objective.population import Population
-from elbomix.engine.steps import PlannedStep, run_steps
+from elbomix.engine.planned_step import PlannedStep
+from elbomix.engine.steps import run_steps
 
 Floats = NDArray[np.float64]
 

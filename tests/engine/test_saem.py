@@ -16,10 +16,10 @@ from support.streams import read
 
 from elbomix.engine.estimate import Estimate, initial, is_fixed, is_repeated
 from elbomix.engine.failure import ModelFailure
-from elbomix.engine.fit import Iteration
 from elbomix.engine.inner.metropolis import Kernels, Sweep, learn, start_chains
 from elbomix.engine.ir.dataset import DataSet
 from elbomix.engine.ir.model import Model
+from elbomix.engine.iteration import Iteration
 from elbomix.engine.methods.importance_sampling import ImportanceSettings, estimate_importance
 from elbomix.engine.methods.saem import SaemSettings, estimate_saem
 from elbomix.engine.methods.trend import TrendTest, independent_interval, judge, trend_p_values

@@ -9,7 +9,6 @@ from support.streams import read
 
 from elbomix.engine.covariance_step import CovarianceSettings, covariance_step
 from elbomix.engine.estimate import initial
-from elbomix.engine.fit import Uncertainty
 from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
 from elbomix.engine.objective.evaluation import Evaluation, Objective
 from elbomix.engine.objective.of_method import objective_of
@@ -19,6 +18,7 @@ from elbomix.engine.sampling_importance_resampling import (
     ResamplingSettings,
     resample_parameters,
 )
+from elbomix.engine.uncertainty import Uncertainty
 
 DRAWS = 1500
 

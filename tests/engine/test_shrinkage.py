@@ -15,7 +15,7 @@ from support.streams import read
 
 from elbomix.engine.diagnostics import Individual, Residuals
 from elbomix.engine.estimate import Estimate, initial
-from elbomix.engine.fit import Shrinkage
+from elbomix.engine.individuals import Shrinkage
 from elbomix.engine.objective.population import Population
 from elbomix.engine.record_table import record_table
 from elbomix.engine.shrinkage import influential, shrinkage, subpopulation_shrinkage

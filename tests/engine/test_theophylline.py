@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from elbomix.engine.fit import Effect, Fit
+from elbomix.engine.fit import Fit
 from elbomix.engine.ir.dataset import DataSet
-from elbomix.engine.ir.effects import add_effects
+from elbomix.engine.ir.effects import Effect, add_effects
 from elbomix.engine.ir.model import Model
 from elbomix.engine.methods.vae import VaeSettings
 from elbomix.engine.run import estimate

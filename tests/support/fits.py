@@ -12,25 +12,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from elbomix.engine.estimate import Estimate, initial, is_fixed
-from elbomix.engine.fit import (
-    Certificate,
-    Effect,
-    EffectResult,
-    Fit,
-    ImportanceLikelihood,
-    Individuals,
-    Iteration,
-    LinearisedLikelihood,
-    Selection,
-    Shrinkage,
-    Status,
-    Uncertainty,
-)
+from elbomix.engine.fit import Fit
+from elbomix.engine.individuals import Individuals, Shrinkage
 from elbomix.engine.ir.dataset import DataSet, InputColumn, Inputs, Role
+from elbomix.engine.ir.effects import Effect
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.observation import ObservationModel
 from elbomix.engine.ir.parameter import CovarianceBlock, ThetaParameter
 from elbomix.engine.ir.task import CovarianceTask, EstimationTask, TableTask
+from elbomix.engine.iteration import Iteration, Status
+from elbomix.engine.likelihood import ImportanceLikelihood, LinearisedLikelihood
+from elbomix.engine.selection.outcome import Certificate, EffectResult, Selection
+from elbomix.engine.uncertainty import Uncertainty
 
 Array = NDArray[np.float64]
 

@@ -18,17 +18,12 @@ from support.nonmem_runs import corpus
 from elbomix.compat.nonmem.matrices import inverse_covariance
 from elbomix.compat.nonmem.write import write_nonmem
 from elbomix.engine.estimate import is_fixed
-from elbomix.engine.fit import (
-    Fit,
-    InformationMatrices,
-    Iteration,
-    MatrixState,
-    Status,
-    StatusCode,
-    Subpopulations,
-)
+from elbomix.engine.fit import Fit
+from elbomix.engine.individuals import Subpopulations
 from elbomix.engine.ir.task import Method
+from elbomix.engine.iteration import Iteration, Status, StatusCode
 from elbomix.engine.methods.step import Convergence, Search, Stopped
+from elbomix.engine.uncertainty import InformationMatrices, MatrixState
 
 NOW = datetime(2026, 3, 9, 13, 4, 5, tzinfo=UTC)
 SIX_DIGITS = 5e-6  # of s1PE12.5

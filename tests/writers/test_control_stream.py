@@ -16,11 +16,12 @@ from support.statements import run
 
 from elbomix.compat.nonmem.control_stream import final_control_stream
 from elbomix.engine.estimate import Estimate, initial
-from elbomix.engine.fit import EffectResult, Fit, Selection
+from elbomix.engine.fit import Fit
 from elbomix.engine.ir.effects import Effect, add_effects
 from elbomix.engine.ir.evaluate import evaluate
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.mu import mu_references
+from elbomix.engine.selection.outcome import EffectResult, Selection
 from elbomix.parsers.read import parse_model
 
 Array = NDArray[np.float64]

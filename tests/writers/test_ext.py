@@ -20,7 +20,8 @@ from support.fits import selection_fit, theophylline_fit
 
 from elbomix.compat.nonmem.ext import ExtStream, sd_and_correlation_errors, sd_and_correlations, write_ext
 from elbomix.engine.estimate import Estimate
-from elbomix.engine.fit import Fit, Status
+from elbomix.engine.fit import Fit
+from elbomix.engine.iteration import Status
 
 
 def read_rows(path: Path) -> pd.DataFrame:

@@ -15,7 +15,8 @@ import pytest
 from support.fits import selection_fit, theophylline_fit
 
 from elbomix.compat.nonmem.write import write_nonmem
-from elbomix.engine.fit import Fit, Status
+from elbomix.engine.fit import Fit
+from elbomix.engine.iteration import Status
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pharmpy's own and those of the libraries it loads
 

@@ -14,7 +14,8 @@ from elbomix.compat.nonmem.record_format import parse_record_format
 from elbomix.compat.nonmem.tables import table_problems, table_text
 from elbomix.engine.fit import Fit
 from elbomix.engine.methods.conditional import ConditionalSettings
-from elbomix.engine.steps import PlannedStep, run_steps
+from elbomix.engine.planned_step import PlannedStep
+from elbomix.engine.steps import run_steps
 from elbomix.parsers.read import parse_model
 
 STREAM = """$PROBLEM tables
