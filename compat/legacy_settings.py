@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ..engine.methods.trend import TrendTest
     from ..engine.objective.importance_density import Points
     from ..engine.objective.nesting import NestingSettings
-    from ..engine.sampling_importance_resampling import ResamplingSettings
     from ..engine.planned_step import Settings
+    from ..engine.sampling_importance_resampling import ResamplingSettings
 
 GRADIENT: frozenset[Method] = frozenset({"fo", "foi", "foce", "focei", "laplace", "laplacei", "agq"})
 SEED = 11456  # of the legacy engine's random numbers where a step names none
