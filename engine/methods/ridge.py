@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimate import Array
 from ..parameterisation import Parameterisation
 from .quasi_newton import Function, Minimum
 
