@@ -16,7 +16,7 @@ minus_two_ll     ``method``: ofv with the constant, for methods whose objective 
 minus_two_elbo   the VAE's own bound, constant included (null: another method)
 bicc             corrected BIC (null: the method has no likelihood)
 search           null, or of a deterministic search: stopped, evaluations, significant_digits, near_bound,
-                 zero_gradient (the last two: names of parameters)
+                 zero_gradient, running_off (the last three: names of parameters)
 convergence      null, or of the test of a stochastic method: tested, converged, iterations, alpha
 n_subjects       number of subjects
 n_observations   number of observations
@@ -122,6 +122,7 @@ def _step(fit: Fit) -> dict[str, Any]:
             "significant_digits": search.significant_digits,
             "near_bound": list(search.near_bound),
             "zero_gradient": list(search.zero_gradient),
+            "running_off": list(search.running_off),
         },
         "convergence": None
         if test is None

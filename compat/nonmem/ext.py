@@ -40,6 +40,7 @@ _SEARCH = {
     "evaluations": (131.0, 50.0),
     "rounding": (134.0, 50.0),
     "zero_gradient": (136.0, 50.0),
+    "runs_off": (134.0, 50.0),  # there is no number of its own: as where digits are lost
     "infinite": (137.0, 50.0),
 }
 

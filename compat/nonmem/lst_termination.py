@@ -19,6 +19,7 @@ _REASONS = {
     "evaluations": [" DUE TO MAX. NO. OF FUNCTION EVALUATIONS EXCEEDED"],
     "rounding": [" DUE TO ROUNDING ERRORS (ERROR=134)"],
     "zero_gradient": [" DUE TO ZERO GRADIENT"],
+    "runs_off": [" DUE TO PARAMETERS THAT RUN OFF TO INFINITY"],
     "infinite": [
         " DUE TO PROXIMITY OF NEXT ITERATION EST. TO A VALUE",
         " AT WHICH THE OBJ. FUNC. IS INFINITE (ERROR=137)",
@@ -63,6 +64,8 @@ def _searched(fit: Fit) -> list[str]:
         if search.stopped == "converged":
             head.append(" THIS MUST BE ADDRESSED BEFORE THE COVARIANCE STEP CAN BE IMPLEMENTED")
         head.append(f" NEAR A BOUND: {', '.join(search.near_bound)}")
+    if search.running_off:
+        head.append(f" RUNNING OFF: {', '.join(search.running_off)}")
     if search.zero_gradient:
         head.append(f" WITHOUT INFLUENCE: {', '.join(search.zero_gradient)}")
     return head

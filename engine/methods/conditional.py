@@ -28,6 +28,7 @@ from ..objective.population import Population
 from ..parameterisation import Parameterisation
 from ..scaled_parameters import ScaledParameters
 from .quasi_newton import Limits, Minimum, Visited, Watcher, minimise
+from .ridge import runs_off
 from .step import Search, Step, Stopped, empty_gradients
 
 DEGENERATE = 0.02  # least posterior precision relative to that of the prior
@@ -52,6 +53,11 @@ STATUS = {
         "not_converged",
         "the objective does not depend on every estimated parameter",
         "fix or remove the parameters named",
+    ),
+    "runs_off": Status(
+        "not_converged",
+        "the objective has no minimum within reach: it does not rise again with {} on the way to infinity",
+        "fix or bound one of them, or write the model with parameters that the data determine",
     ),
     "infinite": Status(
         "failed", "the gradient is not finite at the initial estimates", "choose other initial estimates"
@@ -292,7 +298,7 @@ def _step(
         evaluation.estimate,
         evaluation.ofv,
         _individuals(population, method, evaluation, settings),
-        STATUS[search.stopped],
+        _status(search),
         tuple(history),
         evaluate_only=search.stopped == "evaluated",
         search=search,
@@ -300,6 +306,12 @@ def _step(
         warnings=tuple(warnings),
         seconds=time.perf_counter() - began,
     )
+
+
+def _status(search: Search) -> Status:
+    """Return how a search ended, in words."""
+    status = STATUS[search.stopped]
+    return replace(status, message=status.message.format(", ".join(search.running_off)))
 
 
 def _individuals(
@@ -342,8 +354,12 @@ def _described(
     near_theta = _near_theta_bounds(parameterisation, function.origin, at)
     on_bound[: len(parameterisation.free_thetas)] = near_theta & tested
     near = tuple(called[k] for k in np.flatnonzero(on_bound))
-    stopped: Stopped = "zero_gradient" if zero and found.ended == "converged" else found.ended
-    return Search(stopped, found.evaluations, digits, gradients, near, zero)
+    stopped: Stopped = found.ended
+    off: tuple[str, ...] = ()
+    if stopped == "converged":
+        off = tuple(called[k] for k in np.flatnonzero(runs_off(function, found)))
+        stopped = "zero_gradient" if zero else "runs_off" if off else stopped
+    return Search(stopped, found.evaluations, digits, gradients, near, zero, off)
 
 
 def _near_theta_bounds(parameterisation: Parameterisation, start: Array, at: Array) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ Stopped = Literal[
     "evaluations",  # the limit of function evaluations was
     "rounding",  # no further decrease, with fewer digits than wanted
     "zero_gradient",  # the objective does not depend on a parameter
+    "runs_off",  # the objective falls as parameters grow without limit
     "infinite",  # the next step has no finite objective
     "evaluated",  # nothing was searched
 ]
@@ -29,7 +30,7 @@ class Search:
 
     ``gradients`` [row, free parameter] belong to the rows of the history, scaled as searched.
     ``near_bound`` names parameters (:func:`..estimate.names`) at a bound; ``zero_gradient`` those on
-    which the objective does not depend.
+    which the objective does not depend; ``running_off`` those that grow without limit.
     """
 
     stopped: Stopped
@@ -38,6 +39,7 @@ class Search:
     gradients: Array
     near_bound: tuple[str, ...] = ()
     zero_gradient: tuple[str, ...] = ()
+    running_off: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,6 +68,11 @@ def block(path: Path) -> pd.DataFrame:
         ("rounding", (134, 50), ["0MINIMIZATION TERMINATED", " DUE TO ROUNDING ERRORS (ERROR=134)"]),
         ("zero_gradient", (136, 50), ["0MINIMIZATION TERMINATED", " DUE TO ZERO GRADIENT"]),
         (
+            "runs_off",
+            (134, 50),
+            ["0MINIMIZATION TERMINATED", " DUE TO PARAMETERS THAT RUN OFF TO INFINITY"],
+        ),
+        (
             "infinite",
             (137, 50),
             ["0MINIMIZATION TERMINATED", " DUE TO PROXIMITY OF NEXT ITERATION EST. TO A VALUE"],
