@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .files import write_whole
 from .nonmem.ext import ExtStream
+from .nonmem.tables import table_file
 
 if TYPE_CHECKING:
     from ..engine.fit import Fit
@@ -104,7 +105,7 @@ class OutputFolder:
     def own_files(self) -> list[Path]:
         """Return the paths that a run of this model may write."""
         names = [f"{self.root}{end}" for end in _BY_ROOT]
-        tables = [table.file for table in self._model.tables if table.file]
+        tables = [name for table in self._model.tables if (name := table_file(table))]
         return [self.path / name for name in (*names, *tables, FIT, ENCODER, SELECTION, PATH)]
 
     def _write_samples(self, resampling: Resampling, fit: Fit) -> Path:

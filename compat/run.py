@@ -322,14 +322,9 @@ def _check_output(job: Job) -> None:
         return
     if folder.path.exists() and not folder.path.is_dir():
         raise ProblemError([Problem(f"the output folder {folder.path} is a file", None, "name a folder")])
-    problems = [
-        Problem(f"the table file {table.file} lies in another folder", table.span, "give its bare name")
-        for table in job.model.tables
-        if table.file is not None and Path(table.file).name != table.file
-    ]
     from .nonmem.tables import table_problems
 
-    problems += table_problems(job.model)
+    problems = table_problems(job.model)
     if problems:
         raise ProblemError(problems, {job.model.path: job.model.source})
     inputs = {Path(job.model.path).resolve(), Path(job.data.path).resolve()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,23 @@ _LONGEST_LABEL = 20
 _ID_FORMAT = re.compile(r"I(\d*)|F(\d+)\.(\d+)", re.IGNORECASE)
 
 
+def table_file(task: TableTask) -> str | None:
+    r"""Return the name under which a table lies in the folder of results.
+
+    That folder stands for the one of the control stream, and all results lie in it: of ``../run1.tab`` or
+    ``C:\\runs\\run1.tab`` the last part counts.
+    """
+    return None if task.file is None else PureWindowsPath(task.file).name
+
+
 def table_problems(model: Model) -> list[Problem]:
     """Return what would keep the tables of ``model`` from being written: ask before a run."""
     problems = []
+    named: dict[str | None, str | None] = {}
     for task in model.tables:
+        if named.setdefault(name := table_file(task), task.file) != task.file:
+            message = f"{named[name]} and {task.file} would be one file in the folder of results"
+            problems.append(Problem(message, task.span, "give the tables different names"))
         try:
             parse_format(task.format)
         except ValueError as error:
@@ -44,21 +57,16 @@ def table_problems(model: Model) -> list[Problem]:
 
 
 def write_tables(fit: Fit, folder: Path) -> list[Path]:
-    """Write every table that names a file, relative names in ``folder``.
+    """Write every table that names a file into ``folder``.
 
     Tables that share a file follow one another in it. Raises ``KeyError`` where ``fit.table`` lacks an
     item.
     """
     texts: dict[str, str] = {}
     for number, task in enumerate(fit.model.tables, start=1):
-        if task.file is not None:
-            texts[task.file] = texts.get(task.file, "") + table_text(fit, task, number)
-    written = []
-    for file, text in texts.items():
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written.append(write_whole(path, text))
-    return written
+        if (name := table_file(task)) is not None:
+            texts[name] = texts.get(name, "") + table_text(fit, task, number)
+    return [write_whole(folder / name, text) for name, text in texts.items()]
 
 
 def table_text(fit: Fit, task: TableTask, number: int) -> str:

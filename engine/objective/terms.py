@@ -14,6 +14,9 @@ Table4 = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 NORMAL, LIKELIHOOD, MINUS_TWO_LL, UNOBSERVED, FLAGGED = 0, 1, 2, -1, -2
+IMPOSSIBLE = (
+    10_000.0  # what NONMEM adds for a record whose likelihood is zero, as its printed objectives tell
+)
 
 
 @jit
@@ -75,7 +78,10 @@ def subject_terms(
                         m += 1
                         continue
                     y = values[draw, j, 0]
-                    if code == LIKELIHOOD:
+                    if code == LIKELIHOOD and y == 0.0:
+                        total += IMPOSSIBLE
+                        score[:] = 0.0
+                    elif code == LIKELIHOOD:
                         total += -2.0 * np.log(y)
                         for q in range(nq):
                             score[q] = derivatives[draw, j, 0, q] / y

@@ -14,11 +14,14 @@ from ...engine.ir.parameter import CovarianceBlock
 from .context import Context
 
 _MOST = 0.05  # of the smallest variance: what values rounded in print can be short of
-_FACTOR = 1.1  # of the smallest eigenvalue; from the shifts that NONMEM 7 reports
+# From the shifts that NONMEM 7 reports: how small an eigenvalue may be beside the smallest variance, and how
+# much more than what is lacking is added.
+_SMALLEST = 1e-6
+_FACTOR = 1.1
 
 
 def shift_diagonals(context: Context, blocks: tuple[CovarianceBlock, ...]) -> tuple[CovarianceBlock, ...]:
-    """Return ``blocks`` with the diagonal raised where the smallest eigenvalue is barely negative."""
+    """Return ``blocks`` with the diagonal raised where the smallest eigenvalue is next to nothing."""
     shifted: list[CovarianceBlock] = []
     for block in blocks:
         shift = _shift(block) if block.same_as is None else 0.0
@@ -38,11 +41,10 @@ def _shift(block: CovarianceBlock) -> float:
     diagonal = np.diag(full)
     if block.size == 1 or not np.isfinite(full).all() or (diagonal <= 0).any():
         return 0.0  # a variance is wrong, not the block
-    smallest = float(np.linalg.eigvalsh(full)[0])
-    rounding = block.size * np.finfo(float).eps * float(diagonal.max())
-    if -smallest > _MOST * float(diagonal.min()):
-        return 0.0  # no matter of printed digits: an error
-    return -_FACTOR * smallest if smallest < -rounding else 0.0
+    smallest, least = float(np.linalg.eigvalsh(full)[0]), float(diagonal.min())
+    if smallest >= _SMALLEST * least or -smallest > _MOST * least:
+        return 0.0  # definite; or no matter of printed digits: an error
+    return _FACTOR * max(_SMALLEST * least, -smallest)
 
 
 def _raised(block: CovarianceBlock, shift: float) -> tuple[float, ...]:

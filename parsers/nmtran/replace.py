@@ -26,7 +26,8 @@ _WITHOUT_EFFECT = (
 _RANGE = re.compile(r"(\d{1,6})\s*(?::|TO)\s*(\d{1,6})(?:\s*(?:BY|:)\s*(\d{1,6}))?", re.IGNORECASE)
 _LABEL = re.compile(r"[A-Z_][A-Z_0-9]*", re.IGNORECASE)
 _DECLARED = re.compile(
-    r"\s*(?:(INTEGER|DOWHILE|REAL|DOUBLE\s*PRECISION)\s+)?([A-Z_][A-Z_0-9]*)\s*(?:\(([^()]*)\))?\s*",
+    r"\s*(?:((?:INTEGER|DOWHILE|REAL|DOUBLE\s*PRECISION)(?:\s+DOWHILE)?)\s+)?"
+    r"([A-Z_][A-Z_0-9]*)\s*(?:\(([^()]*)\))?[\s,]*",
     re.IGNORECASE,
 )
 _MOST_ELEMENTS = 10_000
@@ -94,11 +95,11 @@ def _declare(context: Context, found: Abbreviations, piece: Declaration) -> None
     position = 0
     while position < len(text):
         match = _DECLARED.match(text, position)
-        if match is None or (match.end() < len(text) and text[match.end()] != ","):
+        if match is None:
             context.error(f"{kind} lists names", piece.names.span, "e.g. DECLARE X(10), INTEGER I")
             return
         _declared(context, found, piece.names, match)
-        position = match.end() + 1
+        position = match.end()
 
 
 def _declared(context: Context, found: Abbreviations, words: Word, match: re.Match[str]) -> None:
@@ -113,7 +114,7 @@ def _declared(context: Context, found: Abbreviations, words: Word, match: re.Mat
         )
         return
     found.arrays[name] = sizes
-    if kind is not None and kind.upper() in ("INTEGER", "DOWHILE"):
+    if kind is not None and kind.upper().endswith(("INTEGER", "DOWHILE")):
         found.integers.add(name)
 
 

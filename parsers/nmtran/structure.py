@@ -6,21 +6,15 @@ from ...engine.ir.dataset import Inputs
 from ...engine.ir.statement import Statement, assignments
 from .context import Context
 from .subroutines import Subroutines
-from .words import SINGLE_RECORDS
-
-
-def check_single_records(context: Context) -> None:
-    """Report records that a problem has only one of."""
-    for name in SINGLE_RECORDS:
-        for record in context.stream.of(name)[1:]:
-            context.error(f"a second ${name}", record.head, "a problem has only one")
 
 
 def check_structure(context: Context, subroutines: Subroutines | None) -> None:
     """Report code records that contradict each other or are missing."""
     stream = context.stream
     if stream.of("PRED"):
-        for record in stream.of("SUBROUTINES", "PK", "ERROR", "DES", "MODEL"):
+        # routines named beside $PRED have been reported; an ADVAN has compartments, which $PRED has not
+        own = () if subroutines is None else ("SUBROUTINES",)
+        for record in stream.of(*own, "PK", "ERROR", "DES", "MODEL"):
             context.error(
                 f"${record.name} has no place beside $PRED", record.head, "use $PRED, or $PK with $ERROR"
             )

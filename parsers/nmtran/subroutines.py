@@ -32,7 +32,8 @@ _OWN = tuple(
     OTHER PRED PK ERROR MODEL DES AES INFN MIX CRIT CONTR CCONTR PRIOR USMETA SPTWO
     """.split()
 )
-_OPTIONS = (*_LIBRARY_KINDS, *_DIGITS, *_OWN, "SUBROUTINES", "LIBRARY")
+_PRECISION = ("SUBROUTINES", "LIBRARY", "DP")  # there is one only
+_OPTIONS = (*_LIBRARY_KINDS, *_DIGITS, *_OWN, *_PRECISION)
 _FLAGS = tuple(name for name in _OPTIONS if name not in _DIGITS)  # TOL may stand before its value without =
 _WITHOUT_EFFECT = {
     "SSTOL": "steady states are as accurate as TOL says",
@@ -85,7 +86,7 @@ def lower_subroutines(context: Context, records: list[tuple[Option, ...]]) -> Su
     for line in (line for lines in context.parse(parse_code, "TOL") for line in lines):
         _take_digits(context, line, chosen)
     if "ADVAN" not in chosen:
-        if records and not context.problems:
+        if records and not context.problems and not context.stream.of("PRED"):
             context.error(
                 "$SUBROUTINES names no ADVAN", context.stream.of("SUBROUTINES")[0].head, "e.g. ADVAN2"
             )
@@ -105,8 +106,8 @@ def _take(context: Context, option: Option, chosen: dict[str, tuple[int, Span]])
         chosen[name] = (number, option.span)
     elif name in _DIGITS and value:
         context.error(f"{text}: a tolerance is a number of digits", option.span, "e.g. TOL=9")
-    elif name in ("SUBROUTINES", "LIBRARY"):
-        return  # which precision: there is one only
+    elif name in _PRECISION:
+        return
     elif name is not None and value:
         hint = "write the model in abbreviated code ($PK, $DES, $ERROR, $PRED)"
         context.error(f"{text}: Fortran routines of your own are not supported", option.span, hint)

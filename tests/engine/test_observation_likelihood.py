@@ -374,3 +374,18 @@ def test_error_code_called_at_observations_alone_leaves_nothing_behind_elsewhere
         chance = 1 / (1 + np.exp(-0.3 - np.array(before)))
         expected = -2 * np.log(np.where(np.array([1, 0, 1]) == 1, chance, 1 - chance)).sum()
         assert found[name] == pytest.approx(expected, rel=1e-13)
+
+
+def test_an_impossible_record_adds_what_nonmem_adds(tmp_path: Path) -> None:
+    """NONMEM prints 20000 more for two records of likelihood zero, and searches on."""
+    case = Case("Y = THETA(1)*EXP(ETA(1))\nIF (FLAG.EQ.2) Y = 0*ETA(1)", poisson, "LAPLACE LIKE")
+    rows = ROWS.copy()
+    rows[:, 5] = 0
+    plain = likelihood_of(case, tmp_path, rows).terms(THETA, SIGMA, ETAS, "eta")
+    seen = np.flatnonzero((rows[:, 0] == 1) & (rows[:, 3] == 0))[:2]
+    rows[seen, 5] = 2
+    terms = likelihood_of(case, tmp_path, rows).terms(THETA, SIGMA, ETAS, "eta")
+    one = -2.0 * (np.log(THETA[0]) + ETAS[:, 0, 0])
+    np.testing.assert_allclose(terms.value[:, 0], plain.value[:, 0] - 2 * one + 20_000, rtol=1e-12)
+    np.testing.assert_allclose(terms.gradient[:, 0, 0], plain.gradient[:, 0, 0] + 4, atol=1e-9)
+    np.testing.assert_array_equal(terms.value[:, 1], plain.value[:, 1])

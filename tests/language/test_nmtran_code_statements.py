@@ -384,3 +384,13 @@ def test_long_code_is_read_in_time() -> None:
     start = time.process_time()
     read(code)
     assert time.process_time() - start < 4.0  # slack for a busy machine
+
+
+def test_declarations_need_no_commas_and_a_type_holds_for_one_name() -> None:
+    model = read("  I = X/2\n  J = X/2", "I*100 + J", "$ABBR DECLARE A(3) INTEGER I J, INTEGER DOWHILE N")
+    assert run(model, records(3)) == [101.5]
+
+
+def test_no_extra_request_of_bayesian_methods_is_ever_granted() -> None:
+    model = read("  BAYES_EXTRA_REQUEST = 1\n  S = X\n  IF (BAYES_EXTRA.EQ.1) S = 0", "S")
+    assert run(model, records(3)) == [3]

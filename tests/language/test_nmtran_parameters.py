@@ -199,3 +199,27 @@ def test_rows_of_a_block_have_names() -> None:
     assert all(
         span is None for block in model("$OMEGA (0.1 0.2)x2", n_eta=4).omega for span in block.value_spans
     )
+
+
+@pytest.mark.parametrize(
+    ("block", "shift"),
+    [
+        ("0.03 0.01 0.03 -0.01 0.01 0.03 0.01 -0.01 0.01 0.03", 3.3000e-08),
+        (
+            "0.12599947825043922 0.02019061328807956 0.22495923796766382 -0.01204160359398777 "
+            "0.11542663299335346 1.000032179028572 0.2084749425323184 0.41558847222759365 "
+            "0.24407956943624937 1.007762907974968",
+            1.3860e-07,
+        ),
+    ],
+)
+def test_a_singular_block_is_raised_as_nonmem_raises_it(block: str, shift: float) -> None:
+    """The shifts are those that NONMEM 7 printed for these blocks, in five digits."""
+    made = model(f"$OMEGA BLOCK(4) {block}", n_eta=4)
+    first = float(block.split()[0])
+    assert made.omega[0].values[0] - first == pytest.approx(shift, rel=1e-4)
+    assert "is added to its diagonal" in made.notices[0].message
+
+
+def test_a_definite_block_stays_as_it_is() -> None:
+    assert model("$OMEGA BLOCK(2) 1 0.999 1", n_eta=2).omega[0].values == (1, 0.999, 1)

@@ -36,6 +36,7 @@ def test_every_record_may_be_written_in_full_and_lower_case(name: str) -> None:
     [
         ("PROB", "PROBLEM"),
         ("INP", "INPUT"),
+        ("INPT", "INPUT"),
         ("DAT", "DATA"),
         ("INFILE", "DATA"),
         ("SUB", "SUBROUTINES"),
@@ -209,6 +210,7 @@ def test_estimation_options_have_canonical_names() -> None:
         ("ADVAN6 TOL5", (1e-5, 1e-12), False),
         ("ADVAN=ADVAN8,TRANS=TRANS1 TOL = 7 ATOL=9", (1e-7, 1e-9), True),
         ("ADVAN14", (1e-9, 1e-12), True),
+        ("ADVAN6 TOL 5 DP", (1e-5, 1e-12), False),
     ],
 )
 def test_subroutines_of_differential_equations(
@@ -265,3 +267,16 @@ def test_byte_order_mark_and_foreign_bytes(tmp_path: Path) -> None:
         read = read_model(path)
         assert (read.title, read.thetas[0].label) == ("caf\u00e9", "\u00b5g")
         assert len(read.source_sha256) == 64
+
+
+def test_the_covariance_step_may_be_asked_for_in_pieces() -> None:
+    task = model("$COV MATRIX=R\n$COVARIANCE PRINT=E UNCONDITIONAL").covariance
+    assert task is not None and task.print_eigenvalues
+    assert dict(task.options)["MATRIX"] == "R"
+
+
+def test_routines_beside_pred_are_the_only_thing_refused() -> None:
+    with pytest.raises(ProblemError) as caught:
+        model("$SUBROUTINES OTHER=extra.f90")
+    assert [problem.message[:18] for problem in caught.value.problems] == ["OTHER=extra.f90: F"]
+    assert model("$SUBROUTINES DP").dynamics is None

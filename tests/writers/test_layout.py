@@ -307,3 +307,14 @@ def test_model_without_random_effects_has_no_files_of_individuals(tmp_path: Path
     text = (tmp_path / "run001.lst").read_text()
     assert "ETABAR" not in text
     assert "EPSSHRINKSD" in text
+
+
+def test_tables_of_other_folders_lie_in_that_of_the_results(fit: Fit, tmp_path: Path) -> None:
+    named = ("./here", "../run1.tab", "C:\\runs\\run2.tab")
+    model = fit.model.replace(tables=tuple(task(file=name) for name in named))
+    assert table_problems(model) == []
+    files = write_tables(replace(fit, model=model), tmp_path)
+    assert files == [tmp_path / name for name in ("here", "run1.tab", "run2.tab")]
+    assert all(file.exists() for file in files)
+    both = fit.model.replace(tables=(task(file="a/one"), task(file="b/one")))
+    assert "a/one and b/one" in table_problems(both)[0].message
