@@ -220,7 +220,7 @@ def test_gradients_by_quadrature(tmp_path: Path) -> None:
 
 
 def test_quadrature_without_random_effects_is_the_likelihood_itself(tmp_path: Path) -> None:
-    stream = HEAD + "$PRED\nY = THETA(1) + ETA(1) + EPS(1)\n$THETA 2\n$OMEGA 0 FIX\n$SIGMA 0.25\n"
+    stream = "$PRED\nY = THETA(1) + ETA(1) + EPS(1)\n$THETA 2\n$OMEGA 0 FIX\n$SIGMA 0.25\n"
     rows = [{"ID": i, "TIME": t, "DV": i + 0.1 * t} for i in (1.0, 2.0) for t in TIMES]
     own = population(tmp_path, stream, rows)
     found = QuadratureObjective(own, 3).value(initial(own.model)).by_subject
