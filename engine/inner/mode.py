@@ -44,6 +44,8 @@ class Modes:
     information
         [id, eta, eta], posterior precision: expected information plus Omega^-1; zero for etas without
         variance.
+    known
+        [id, eta, eta], the expected information of the data alone; likewise.
     converged
         bool[id].
     """
@@ -51,6 +53,7 @@ class Modes:
     eta: Array
     value: Array
     information: Array
+    known: Array
     converged: NDArray[np.bool_]
 
 
@@ -110,7 +113,7 @@ def find_modes(
     prior = prior_precision(omega)
     if prior is None:
         raise ValueError("omega is not positive definite")
-    search = _Search(points, active, prior[0])
+    search = _Search(points, active, prior[0], np.linalg.inv(np.linalg.cholesky(omega)))
     zero = np.zeros((likelihood.n_subjects, likelihood.n_etas))
     if start is None:
         state = search.evaluate(zero)
@@ -133,8 +136,10 @@ def find_modes(
             state = state.where(lost & again.converged, again)
         state = search.leave_saddles(state, tolerance, iterations)
     information = np.zeros((likelihood.n_subjects, likelihood.n_etas, likelihood.n_etas))
+    known = information.copy()
     information[:, active[:, None], active] = state.precision
-    return Modes(state.eta, 2.0 * state.value, information, state.converged)
+    known[:, active[:, None], active] = state.known
+    return Modes(state.eta, 2.0 * state.value, information, known, state.converged)
 
 
 @dataclass(eq=False)
@@ -146,6 +151,7 @@ class _State:
     value: Array  # [id]
     gradient: Array  # [id, active]
     precision: Array  # [id, active, active]
+    known: Array  # [id, active, active], the precision without that of the prior
     converged: NDArray[np.bool_]
 
     def where(self, chosen: NDArray[np.bool_], other: _State) -> _State:
@@ -158,8 +164,9 @@ class _State:
 
 
 class _Search:
-    def __init__(self, points: Points, active: NDArray[np.int64], prior: Array) -> None:
+    def __init__(self, points: Points, active: NDArray[np.int64], prior: Array, whitening: Array) -> None:
         self.points, self.active, self.prior = points, active, prior
+        self.whitening = whitening  # W' W is the prior: where omega is almost singular, W has digits left
         dynamics = points.likelihood.model.dynamics
         self.settled = SETTLED
         if isinstance(dynamics, OdeDynamics):
@@ -171,15 +178,16 @@ class _Search:
         active = self.active
         terms = self.points(eta[None], "eta", wanted=wanted)
         own = eta[:, active]
-        pull = own @ self.prior
-        value = 0.5 * (terms.value[0] + (own * pull).sum(-1))
-        gradient = 0.5 * terms.gradient[0][:, active] + pull
-        precision = terms.information[0][:, active[:, None], active] + self.prior
+        white = own @ self.whitening.T
+        value = 0.5 * (terms.value[0] + (white * white).sum(-1))
+        gradient = 0.5 * terms.gradient[0][:, active] + white @ self.whitening
+        known = terms.information[0][:, active[:, None], active]
+        precision = known + self.prior
         sound = np.isfinite(value) & np.isfinite(gradient).all(-1) & np.isfinite(log_determinant(precision))
         value = np.where(sound, value, np.inf)
         gradient = np.where(sound[:, None], gradient, 0.0)
         precision = np.where(sound[:, None, None], precision, self.prior)
-        return _State(eta, eta, value, gradient, precision, np.zeros(value.shape, dtype=bool))
+        return _State(eta, eta, value, gradient, precision, known, np.zeros(value.shape, dtype=bool))
 
     def better(self, state: _State, eta: Array, wanted: NDArray[np.bool_] | None = None) -> _State:
         """Return ``state`` with ``eta`` [id, eta] in its place where that has a lower value."""

@@ -116,9 +116,8 @@ class ConditionalObjective:
         active = active_etas(estimate.omega)
         prior = prior_precision(estimate.omega[np.ix_(active, active)])
         if prior is None:
-            nothing = Modes(
-                np.zeros((n, n_eta)), np.full(n, np.inf), np.zeros((n, n_eta, n_eta)), np.zeros(n, dtype=bool)
-            )
+            square = np.zeros((n, n_eta, n_eta))
+            nothing = Modes(np.zeros((n, n_eta)), np.full(n, np.inf), square, square, np.zeros(n, dtype=bool))
             return nothing.value, nothing
         points = self.points(likelihood, estimate)
         draws = self.draws if thorough or start is None else 0
@@ -127,9 +126,12 @@ class ConditionalObjective:
         )
         if not len(active):
             return modes.value, modes
-        own = modes.information[:, active[:, None], active]
+        known = modes.known[:, active[:, None], active]
         if self.second_order:
-            own = half_second_derivative(points, modes.eta, own, active, self.displacement.second, 4)
-            own = own + prior[0]
-            modes.information[:, active[:, None], active] = own
-        return modes.value + prior[1] + log_determinant(own), modes
+            own = modes.information[:, active[:, None], active]
+            known = half_second_derivative(points, modes.eta, own, active, self.displacement.second, 4)
+            modes.information[:, active[:, None], active] = known + prior[0]
+        # log|Omega| + log|H| as one determinant, which is well conditioned where omega is almost singular
+        root = np.linalg.cholesky(estimate.omega[np.ix_(active, active)])
+        together = np.eye(len(active)) + root.T @ known @ root
+        return modes.value + log_determinant(together), modes

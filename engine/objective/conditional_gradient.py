@@ -54,28 +54,31 @@ def component_gradient(
     theta[:, points.free_thetas] = base.gradient[0, :, n_eta:]
     sigma += base.sigma_gradient[0]
     if len(active):
+        own_omega = estimate.omega[np.ix_(active, active)]
         metric = precision[:, active[:, None], active]
         inverse = np.asarray(np.linalg.inv(metric), dtype=float)
+        known = metric - prior[0]  # what the data say, of H
         if second_order:
             by_theta, by_sigma, by_eta = _third_derivatives(points, eta, inverse, active, base, displacement)
-            curvature = metric
+            curvature = known
         else:
+            known = base.information[0][:, active[:, None], active]
             scales = theta_scales(points, base.gradient[0, :, n_eta:])
             by_theta, by_sigma = information_slopes(points, eta, inverse, active, scales, displacement)
             by_eta, curvature = eta_slopes(points, eta, inverse, active, displacement)
-            curvature = curvature + prior[0]
         if also is not None:
             by_eta = by_eta + also[:, active]
-        pull = np.asarray(np.linalg.solve(curvature, by_eta[..., None])[..., 0], dtype=float)
+        # Omega^-1 K^-1 and Omega^-1 eta without Omega^-1, which has no digits left where omega is singular
+        turned = np.linalg.solve(np.eye(len(active)) + curvature @ own_omega, by_eta[..., None])[..., 0]
+        own = -0.5 * base.gradient[0][:, active]
+        pull = turned @ own_omega
         moved_theta, moved_sigma = slopes_along(points, eta, pull, metric, active, displacement)
         theta[:, points.free_thetas] += by_theta - 0.5 * moved_theta
         sigma += by_sigma - 0.5 * moved_sigma
-        own = eta[:, active] @ prior[0]
-        turned = pull @ prior[0]
         cross = 0.5 * (turned[:, :, None] * own[:, None, :] + own[:, :, None] * turned[:, None, :])
-        omega[:, active[:, None], active] = (
-            prior[0] - own[:, :, None] * own[:, None, :] - prior[0] @ inverse @ prior[0] + cross
-        )
+        left = np.linalg.solve(np.eye(len(active)) + known @ own_omega, known)  # Omega^-1 (1 - H^-1 Omega^-1)
+        left = 0.5 * (left + left.transpose(0, 2, 1))
+        omega[:, active[:, None], active] = left - own[:, :, None] * own[:, None, :] + cross
     if likelihood.reads_sigma:
         sigma = slopes_by_value(contributions, estimate, "sigma", likelihood.model.sigma)
     if likelihood.reads_omega:

@@ -192,7 +192,9 @@ def grid(nodes: int, n_etas: int) -> tuple[Array, Array]:
     """Return nodes [node, eta] and log weights [node] for the standard normal density."""
     x, w = hermegauss(nodes)
     log_w = np.log(w) - 0.5 * np.log(2.0 * np.pi)
-    index = np.array(list(product(range(nodes), repeat=n_etas)), dtype=np.int64).reshape(-1, n_etas)
+    index = np.array(list(product(range(nodes), repeat=n_etas)), dtype=np.int64).reshape(
+        nodes**n_etas, n_etas
+    )
     return x[index], log_w[index].sum(-1)
 
 

@@ -219,6 +219,15 @@ def test_gradients_by_quadrature(tmp_path: Path) -> None:
     check_gradient(QuadratureObjective(own, 15), own.model, 1e-5)
 
 
+def test_quadrature_without_random_effects_is_the_likelihood_itself(tmp_path: Path) -> None:
+    stream = "$PRED\nY = THETA(1) + ETA(1) + EPS(1)\n$THETA 2\n$OMEGA 0 FIX\n$SIGMA 0.25\n"
+    rows = [{"ID": i, "TIME": t, "DV": i + 0.1 * t} for i in (1.0, 2.0) for t in TIMES]
+    own = population(tmp_path, stream, rows)
+    found = QuadratureObjective(own, 3).value(initial(own.model)).by_subject
+    dv = np.array([[r["DV"] for r in rows if r["ID"] == i] for i in (1.0, 2.0)])
+    np.testing.assert_allclose(found, ((dv - 2) ** 2 / 0.25 + np.log(0.25)).sum(1), rtol=1e-12)
+
+
 def test_first_order_with_interaction_is_one_newton_step_from_zero(tmp_path: Path) -> None:
     """D(0) + log|Omega| + log|H| - g' H^-1 g with the slopes of the variance in g and H, by hand."""
     own = population(tmp_path, ORAL, oral_rows())
