@@ -75,7 +75,13 @@ def table_text(fit: Fit, task: TableTask, number: int) -> str:
     All lines have the same length: readers recognise fixed width by that.
     """
     form = parse_format(task.format)
-    items = [*task.items, *(APPENDED if task.appended else ())]
+    items = list(task.items)
+    if task.appended:
+        # predictions and residuals that the table names as well stand at its end only, DV in both places
+        dv = fit.model.inputs.with_role("dv")
+        label = dv.label if dv is not None else ""
+        items = [item for item in items if item not in APPENDED[1:]]
+        items += [f"{label}=DV" if label else "DV", *APPENDED[1:]]
     columns = [_column(fit.table, labelled(item)[1]) for item in items]
     kept = _arranged(fit.table, task, _rows(task, fit.data.subject))
     values = np.column_stack(columns)[kept] if columns else np.zeros((len(kept), 0))

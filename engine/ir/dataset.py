@@ -45,13 +45,15 @@ Role = Literal[
 class InputColumn:
     """A column of the data file.
 
-    ``name`` is what the output uses, ``aliases`` other names under which the model may call it.
+    ``name`` is what the output uses, ``aliases`` other names under which the model may call it. ``label`` is
+    what heads it in a table (empty: ``name``).
     """
 
     name: str
     role: Role
     aliases: tuple[str, ...] = ()
     span: Span | None = field(default=None, compare=False, repr=False)
+    label: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...engine.ir.dataset import InputColumn, Role
 from .clock import DATE_ORDERS
 from .context import Context
@@ -93,7 +95,17 @@ def _column(context: Context, item: InputItem) -> InputColumn:
             context.error(_NOT_SUPPORTED[name], span, "drop the item, or rename it")
     # the reserved name is the name
     names.sort(key=lambda name: _ORDER.index(name) if name in ROLES else len(_ORDER))
-    return InputColumn(names[0], ROLES.get(names[0], "covariate"), tuple(names[1:]), span)
+    label = _label(item)
+    shown = label if label != names[0] else ""
+    return InputColumn(names[0], ROLES.get(names[0], "covariate"), tuple(names[1:]), span, shown)
+
+
+def _label(item: InputItem) -> str:
+    """Return what heads the column in tables: the synonym of a reserved name, spelled as it is written."""
+    name, synonym = item.name.text, item.synonym
+    if synonym is None or synonym.text.upper() in ROLES:
+        return name
+    return synonym.text if name.upper() in ROLES else ""
 
 
 def _identified(columns: list[InputColumn]) -> list[InputColumn]:
@@ -101,4 +113,4 @@ def _identified(columns: list[InputColumn]) -> list[InputColumn]:
     if not any(c.role == "l1" for c in columns):
         return columns
     roles: dict[Role, Role] = {"l1": "id", "id": "covariate"}
-    return [InputColumn(c.name, roles.get(c.role, c.role), c.aliases, c.span) for c in columns]
+    return [replace(c, role=roles.get(c.role, c.role)) for c in columns]

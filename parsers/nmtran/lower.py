@@ -171,7 +171,7 @@ def _lower(
         )
     known = {*inputs.names, *code.variables, *code.derivatives, *(("F", *GENERATED_ITEMS) if layout else ())}
     n_etas = sum(block.size for block in parameters.omega)
-    tables = lower_tables(context, parsed.tables, known, code.inner, parameters.names["ETA"], n_etas)
+    tables = lower_tables(context, parsed.tables, inputs, known, code.inner, parameters.names["ETA"], n_etas)
     tables = tuple(renamed(table, code.derivatives) for table in tables)
     tabulated = {item.rpartition("=")[2] for table in tables for item in table.items}
     kept = kept_names(code.individual, dynamics, code.observed, tabulated)

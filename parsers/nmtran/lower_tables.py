@@ -6,13 +6,14 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Literal
 
+from ...engine.ir.dataset import Inputs
 from ...engine.ir.span import Span
 from ...engine.ir.task import TableTask
 from .context import Context
 from .eta_lists import eta_list
 from .option_words import TABLE_FLAGS, TABLE_OPTIONS, TABLE_WORDS
 from .syntax import Option
-from .words import resolve, suggest
+from .words import CODE_RECORDS, resolve, suggest
 
 _HEADERS: dict[str, Literal["repeat", "once", "none"]] = {
     "ONEHEADER": "once",
@@ -33,7 +34,9 @@ _ROWS: dict[str, Literal["first", "last", "first_last"]] = {
 _UNDERSTOOD = frozenset({"FILE", "FORMAT", "IDFORMAT", "PRINT", "NOPRINT", "NOTITLE", "NOLABEL", "APPEND"})
 _UNDERSTOOD |= {"NOAPPEND", "HEADER", *_HEADERS, *_ROWS}
 _LASTING = ("FORMAT", "LFORMAT", "RFORMAT")
+_WORD = re.compile(r"[A-Z_][A-Z_0-9]*", re.IGNORECASE)
 _ETA = re.compile(r"ETA?(\d{1,6})")
+_TWO_DIGITS = 10  # from here on the number of a random effect is headed ET10: labels had four letters once
 # Made by the engine of the language: G11, H21 (derivatives), VA_1 (vectors), :003 and 0012 (working arrays).
 _GENERATED = re.compile(r"[GH]\d{1,3}1|HH\d{1,2}|V[ABC]_\d|:\d{1,4}|\d{4}|(COM|VECTR[ABC])\(\d{1,4}\)")
 
@@ -41,6 +44,7 @@ _GENERATED = re.compile(r"[GH]\d{1,3}1|HH\d{1,2}|V[ABC]_\d|:\d{1,4}|\d{4}|(COM|V
 def lower_tables(
     context: Context,
     records: list[tuple[Option, ...]],
+    inputs: Inputs,
     known: Collection[str],
     inner: Collection[str],
     eta_names: Mapping[str, int],
@@ -52,10 +56,11 @@ def lower_tables(
     numbers of the random effects that have names.
     """
     heads = context.stream.of("TABLE")
+    spelled = _spellings(context, inputs)
     tables: list[TableTask] = []
     formats: dict[str, str] = {}  # FORMAT, LFORMAT and RFORMAT hold for the tables that follow, too
     for record, head in zip(records, heads, strict=True):
-        one = _Table(context, {*known, *inner}, eta_names, n_etas)
+        one = _Table(context, {*known, *inner}, spelled, eta_names, n_etas)
         table = one.lower(record, context.stream.span(head), formats)
         formats = {name: one.options[name] for name in _LASTING if name in one.options}
         if table is not None:
@@ -63,14 +68,32 @@ def lower_tables(
     return tuple(tables)
 
 
+def _spellings(context: Context, inputs: Inputs) -> dict[str, str]:
+    """Return what heads the column of a data item or variable: its synonym, or as it is first spelled."""
+    code = "\n".join(context.stream.body(record) for record in context.stream.of(*CODE_RECORDS))
+    spelled: dict[str, str] = {}
+    for word in _WORD.findall(code):
+        spelled.setdefault(word.upper(), word)
+    for column in inputs.columns:
+        if column.role != "dropped" and (column.label or not column.aliases):
+            spelled |= dict.fromkeys((column.name, *column.aliases), column.label or column.name)
+    return spelled
+
+
 class _Table:
     """Lowers one $TABLE record."""
 
     def __init__(
-        self, context: Context, known: Collection[str], eta_names: Mapping[str, int], n_etas: int
+        self,
+        context: Context,
+        known: Collection[str],
+        spelled: Mapping[str, str],
+        eta_names: Mapping[str, int],
+        n_etas: int,
     ) -> None:
         self.context = context
         self.known = known
+        self.spelled = spelled
         self.eta_names = eta_names
         self.n_etas = n_etas
         self.items: list[str] = []
@@ -206,4 +229,12 @@ class _Table:
         elif self.sorted_by is not None:
             self.sorted_by.append(name)
         else:
-            self.items.append(name if label is None else f"{label}={name}")
+            label = self.label(name) if label is None else label
+            self.items.append(name if label == name else f"{label}={name}")
+
+    def label(self, name: str) -> str:
+        """Return what heads the column of ``name`` where the table does not say."""
+        if name in self.known:
+            return self.spelled.get(name, name)
+        eta = _ETA.fullmatch(name)
+        return f"ET{eta[1]}" if eta is not None and int(eta[1]) >= _TWO_DIGITS else name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from elbomix.engine.ir.model import Model
-from elbomix.engine.ir.task import SimulationTask, TableTask
+from elbomix.engine.ir.task import SimulationTask, TableTask, labelled
 from elbomix.parsers.nmtran.eta_lists import eta_list
 from elbomix.parsers.problem import ProblemError
 from elbomix.parsers.read import parse_model
@@ -257,3 +257,14 @@ def test_what_editors_leave_behind() -> None:
     """No-break spaces, form feeds, an end-of-file mark and line ends of two kinds."""
     text = TEXT.replace("$THETA 1", "$THETA\xa01 \f").replace("\n$OMEGA", "\r\n $omega") + "$Est meth=1\n\x1a"
     assert parse_model(text).estimations[0].method == "foce"
+
+
+def test_headings_are_those_that_nonmem_prints() -> None:
+    """A synonym heads its data item, other names stay as first spelled; from the tenth eta on, ET10."""
+    text = (
+        "$PROBLEM p\n$INPUT id CP=DV DOSE=AMT time wt\n$DATA d.csv\n$PRED\n ka=THETA(1)*EXP(ETA(1))\n"
+        " Y=ka+ETA(10)+EPS(1)\n$THETA 1\n$OMEGA 1x10\n$SIGMA 1\n"
+        "$TABLE ID TIME DV AMT WT KA XY=KA ETA9 ETAS(10:LAST) CWRES FILE=a\n"
+    ).replace("1x10", " ".join(["1"] * 10))
+    labels = [labelled(item)[0] for item in parse_model(text).tables[0].items]
+    assert labels == ["id", "time", "CP", "DOSE", "wt", "ka", "XY", "ETA9", "ET10", "CWRES"]

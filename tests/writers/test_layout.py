@@ -318,3 +318,11 @@ def test_tables_of_other_folders_lie_in_that_of_the_results(fit: Fit, tmp_path: 
     assert all(file.exists() for file in files)
     both = fit.model.replace(tables=(task(file="a/one"), task(file="b/one")))
     assert "a/one and b/one" in table_problems(both)[0].message
+
+
+def test_appended_items_stand_at_the_end_only_but_for_dv(fit: Fit) -> None:
+    items = ("ID", "DV", "PRED", "CWRES", "WRES")
+    labels = table_text(fit, task(items=items, appended=True), 1).splitlines()[1].split()
+    assert labels == ["ID", "DV", "CWRES", "DV", "PRED", "RES", "WRES"]
+    labels = table_text(fit, task(items=items, appended=False), 1).splitlines()[1].split()
+    assert labels == list(items)
