@@ -31,7 +31,7 @@ from .problems import note_own_model, split_problems
 from .records import split_records
 from .replace import lower_abbreviated
 from .simulation import lower_simulation, random_sources
-from .structure import check_response, check_single_records, check_structure, check_time
+from .structure import check_response, check_structure, check_time
 from .subroutines import lower_subroutines
 from .surroundings import GENERATED_ITEMS
 from .syntax import DataSource
@@ -138,7 +138,6 @@ def _same_data(sources: list[DataSource], before: _Parsed | None) -> list[DataSo
 def _lower(
     context: Context, parsed: _Parsed, problem: int, prior_source: str, before: Inputs | None
 ) -> Model | None:
-    check_single_records(context)
     inputs = lower_inputs(context, parsed.inputs, parsed.data, before)
     parameters, prior = lower_population(context, problem, prior_source)
     subroutines = lower_subroutines(context, parsed.subroutines)

@@ -14,11 +14,14 @@ from ...engine.ir.parameter import CovarianceBlock
 from .context import Context
 
 _MOST = 0.05  # of the smallest variance: what values rounded in print can be short of
-_FACTOR = 1.1  # of the smallest eigenvalue; from the shifts that NONMEM 7 reports
+# From the shifts that NONMEM 7 reports: beyond the smallest eigenvalue, or beyond this part of the smallest
+# variance where the eigenvalue is nearer to zero.
+_FACTOR = 1.1
+_LEAST = 1e-6
 
 
 def shift_diagonals(context: Context, blocks: tuple[CovarianceBlock, ...]) -> tuple[CovarianceBlock, ...]:
-    """Return ``blocks`` with the diagonal raised where the smallest eigenvalue is barely negative."""
+    """Return ``blocks`` with the diagonal raised where the smallest eigenvalue is zero or barely negative."""
     shifted: list[CovarianceBlock] = []
     for block in blocks:
         shift = _shift(block) if block.same_as is None else 0.0
@@ -42,7 +45,9 @@ def _shift(block: CovarianceBlock) -> float:
     rounding = block.size * np.finfo(float).eps * float(diagonal.max())
     if -smallest > _MOST * float(diagonal.min()):
         return 0.0  # no matter of printed digits: an error
-    return -_FACTOR * smallest if smallest < -rounding else 0.0
+    if smallest > rounding:
+        return 0.0
+    return _FACTOR * max(-smallest, _LEAST * float(diagonal.min()))
 
 
 def _raised(block: CovarianceBlock, shift: float) -> tuple[float, ...]:

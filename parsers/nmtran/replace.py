@@ -25,8 +25,10 @@ _WITHOUT_EFFECT = (
 )
 _RANGE = re.compile(r"(\d{1,6})\s*(?::|TO)\s*(\d{1,6})(?:\s*(?:BY|:)\s*(\d{1,6}))?", re.IGNORECASE)
 _LABEL = re.compile(r"[A-Z_][A-Z_0-9]*", re.IGNORECASE)
+_KINDS = r"(INTEGER|DOWHILE|REAL|DOUBLE\s*PRECISION)\s+"
+_KIND = re.compile(_KINDS, re.IGNORECASE)  # a new one begins without a comma
 _DECLARED = re.compile(
-    r"\s*(?:(INTEGER|DOWHILE|REAL|DOUBLE\s*PRECISION)\s+)?([A-Z_][A-Z_0-9]*)\s*(?:\(([^()]*)\))?\s*",
+    rf"\s*(?:{_KINDS})?([A-Z_][A-Z_0-9]*)\s*(?:\(([^()]*)\))?\s*",
     re.IGNORECASE,
 )
 _MOST_ELEMENTS = 10_000
@@ -94,11 +96,12 @@ def _declare(context: Context, found: Abbreviations, piece: Declaration) -> None
     position = 0
     while position < len(text):
         match = _DECLARED.match(text, position)
-        if match is None or (match.end() < len(text) and text[match.end()] != ","):
+        end = len(text) if match is None else match.end()
+        if match is None or not (end == len(text) or text[end] == "," or _KIND.match(text, end)):
             context.error(f"{kind} lists names", piece.names.span, "e.g. DECLARE X(10), INTEGER I")
             return
         _declared(context, found, piece.names, match)
-        position = match.end() + 1
+        position = end + (text[end : end + 1] == ",")
 
 
 def _declared(context: Context, found: Abbreviations, words: Word, match: re.Match[str]) -> None:

@@ -6,14 +6,6 @@ from ...engine.ir.dataset import Inputs
 from ...engine.ir.statement import Statement, assignments
 from .context import Context
 from .subroutines import Subroutines
-from .words import SINGLE_RECORDS
-
-
-def check_single_records(context: Context) -> None:
-    """Report records that a problem has only one of."""
-    for name in SINGLE_RECORDS:
-        for record in context.stream.of(name)[1:]:
-            context.error(f"a second ${name}", record.head, "a problem has only one")
 
 
 def check_structure(context: Context, subroutines: Subroutines | None) -> None:

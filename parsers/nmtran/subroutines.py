@@ -32,6 +32,7 @@ _OWN = tuple(
     OTHER PRED PK ERROR MODEL DES AES INFN MIX CRIT CONTR CCONTR PRIOR USMETA SPTWO
     """.split()
 )
+_PRECISIONS = ("DP", "SP")
 _OPTIONS = (*_LIBRARY_KINDS, *_DIGITS, *_OWN, "SUBROUTINES", "LIBRARY")
 _FLAGS = tuple(name for name in _OPTIONS if name not in _DIGITS)  # TOL may stand before its value without =
 _WITHOUT_EFFECT = {
@@ -105,7 +106,7 @@ def _take(context: Context, option: Option, chosen: dict[str, tuple[int, Span]])
         chosen[name] = (number, option.span)
     elif name in _DIGITS and value:
         context.error(f"{text}: a tolerance is a number of digits", option.span, "e.g. TOL=9")
-    elif name in ("SUBROUTINES", "LIBRARY"):
+    elif name in ("SUBROUTINES", "LIBRARY") or (text.upper() in _PRECISIONS and not value):
         return  # which precision: there is one only
     elif name is not None and value:
         hint = "write the model in abbreviated code ($PK, $DES, $ERROR, $PRED)"

@@ -69,6 +69,7 @@ RECORDS: tuple[str, ...] = (
 # Spellings that are no beginning of the full word.
 RECORD_ALIASES: dict[str, str] = {
     "INFILE": "DATA",
+    "INPT": "INPUT",
     "ESTIMATE": "ESTIMATION",
     "ESTM": "ESTIMATION",
     "COVR": "COVARIANCE",
@@ -89,9 +90,6 @@ RECORD_ALIASES: dict[str, str] = {
 
 # Records whose content is abbreviated code.
 CODE_RECORDS = frozenset({"PK", "PRED", "ERROR", "DES", "MIX", "AES", "AESINITIAL", "INFN", "TOL"})
-
-# Records of which a problem has one; the others may be given in pieces.
-SINGLE_RECORDS = frozenset({"COVARIANCE"})
 
 
 def resolve_record(word: str) -> str | None:
