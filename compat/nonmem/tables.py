@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...engine.fit import Fit
 from ...engine.ir.model import Model
 from ...engine.ir.task import TableTask, labelled
+from ...parsers.nmtran.input_items import ROLES
 from ...parsers.problem import Problem
 from ..files import write_whole
 from .numbers import FieldFormat, parse_format
@@ -21,6 +22,7 @@ from .record_format import RecordFormat, parse_record_format
 APPENDED = ("DV", "PRED", "RES", "WRES")
 _RECORDS_PER_HEADER = 900
 _LONGEST_LABEL = 20
+_LATE_ETA = re.compile(r"ETA(\d\d+)")
 _ID_FORMAT = re.compile(r"I(\d*)|F(\d+)\.(\d+)", re.IGNORECASE)
 
 
@@ -85,16 +87,34 @@ def table_text(fit: Fit, task: TableTask, number: int) -> str:
     columns = [_column(fit.table, labelled(item)[1]) for item in items]
     kept = _arranged(fit.table, task, _rows(task, fit.data.subject))
     values = np.column_stack(columns)[kept] if columns else np.zeros((len(kept), 0))
-    lines = list(_lines(task, number, items, values, form))
+    labels = [table_label(fit.model, item) for item in items]
+    lines = list(_lines(task, number, items, labels, values, form))
     width = 0 if form.compact else max((len(line) for line in lines), default=0)
     return "".join(line.ljust(width) + "\n" for line in lines)
 
 
+def table_label(model: Model, item: str) -> str:
+    """Return what stands above a column: the user's own name of a data item, ``ET10`` for a late eta."""
+    label, name = labelled(item)
+    if label != name:
+        return label
+    column = model.inputs.resolve(name)
+    if column is not None:
+        return next((own for own in column.aliases if own not in ROLES), column.name)
+    eta = _LATE_ETA.fullmatch(name)
+    return name if eta is None else f"ET{eta[1]}"
+
+
 def _lines(
-    task: TableTask, number: int, items: list[str], values: NDArray[np.float64], form: FieldFormat
+    task: TableTask,
+    number: int,
+    items: list[str],
+    labels: list[str],
+    values: NDArray[np.float64],
+    form: FieldFormat,
 ) -> Iterator[str]:
     label_format, record_format = (_record_format(task, name) for name in ("LFORMAT", "RFORMAT"))
-    texts = [labelled(item)[0][:_LONGEST_LABEL] for item in items]
+    texts = [label[:_LONGEST_LABEL] for label in labels]
     header = []
     if task.title:
         header.append(f"TABLE NO.{number:3d}")

@@ -82,7 +82,7 @@ class _Reads:
 
     def _note(self, expression: Expression, known: set[str], span: Span | None) -> None:
         for node in walk(expression):
-            if isinstance(node, Variable) and node.name in self.own - known:
+            if isinstance(node, Variable) and node.name in self.own and node.name not in known:
                 self.found.setdefault(node.name, node.span or span)
 
 

@@ -95,6 +95,15 @@ class ElementLowering(ABC):
                 return _MANY
         return 0
 
+    def model_time_now(self, span: Span | None) -> Expression:
+        """Return MNOW: the number of the model time that the system advances to, 0 where it is none."""
+        value: Expression = Number(0.0)
+        for number in range(self._model_times(), 0, -1):
+            comes = known_element("MNEXT", number, span)
+            assert comes is not None
+            value = Conditional(Compare("==", comes, Number(1.0)), Number(float(number)), value, span=span)
+        return value
+
     def _model_times(self) -> int:
         return sum(name.startswith("MTIME(") for name in self.outside.everywhere)
 

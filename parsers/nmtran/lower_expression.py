@@ -129,6 +129,8 @@ class ExpressionLowering(ElementLowering):
             return Column(name, span=span)
         if name == "MIXP" and outside.subpopulations:
             return self.value(Apply("MIXP", (Name("MIXNUM", span),), span, span))
+        if name == "MNOW" and outside.n_compartments:
+            return self.model_time_now(span)
         known = known_value(name, self.record, span)
         if known is not None:
             return known

@@ -153,6 +153,9 @@ class _Table:
 
     def piece(self, piece: Option) -> None:
         text = piece.name.text.upper()
+        if text.isdecimal() and len(text) != 4:
+            self.context.error(f"{text} is no item of a table", piece.span, "a number needs a word before it")
+            return
         option = None if text in TABLE_WORDS else resolve(text, TABLE_OPTIONS)  # NPD is not NPDTYPE
         if piece.items is not None and option == "FIXEDETAS":
             self.options[option] = piece.items[0].text

@@ -44,6 +44,8 @@ def lower_estimations(context: Context, records: list[tuple[Option, ...]]) -> tu
         before, carried = carried, dict(carried)
         for option in with_values(record, ESTIMATION_FLAGS, ESTIMATION_OPTIONS, ESTIMATION_ALIASES):
             _estimation_option(context, option, carried)
+        if _draws(carried) != _draws(before) and not _gives(record, "ISAMPLE"):
+            carried.pop("ISAMPLE", None)  # each kind of sampling has its own default
         if carried.pop("OMITTED", None) is not None:
             continue
         tasks.append(
@@ -57,6 +59,17 @@ def lower_estimations(context: Context, records: list[tuple[Option, ...]]) -> tu
         if carried.get("METHOD") == "CHAIN":  # draws initial values; its options are its own
             carried = before
     return tuple(tasks)
+
+
+def _draws(options: dict[str, str]) -> str:
+    """Return which kind of samples of the random effects, if any, the method of ``options`` draws."""
+    method = _SAMPLING.get(options.get("METHOD", ""), "")
+    return {"imp": "importance", "impmap": "importance", "saem": "chains", "bayes": "posterior",
+            "nuts": "posterior"}.get(method, "")  # fmt: skip
+
+
+def _gives(record: tuple[Option, ...], name: str) -> bool:
+    return any(resolve(o.name.text, ESTIMATION_OPTIONS, ESTIMATION_ALIASES) == name for o in record)
 
 
 def _estimation_option(context: Context, option: Option, carried: dict[str, str]) -> None:

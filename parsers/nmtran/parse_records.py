@@ -113,8 +113,8 @@ def _condition(parsed: _Parsed, tree: Tree[Token]) -> Condition:
 
 
 def parse_options(stream: Stream, record: Record) -> tuple[Option, ...]:
-    """Parse any record that is a list of options."""
-    parsed = _Parsed(stream, record, "options")
+    """Parse any record that is a list of options; that of $MSFI may begin with ``=``."""
+    parsed = _Parsed(stream, record, "options", "file" if record.name == "MSFI" else "start")
     return tuple(_option(parsed, tree) for tree in parsed.trees())
 
 
@@ -144,12 +144,14 @@ def parse_model(stream: Stream, record: Record) -> tuple[Option | Compartment, .
 def parse_theta(stream: Stream, record: Record) -> ThetaRecord:
     """Parse $THETA."""
     parsed = _Parsed(stream, record, "theta")
-    items, names, search = [], list[Word](), list[Word]()
+    items, names, search = list[ThetaItem](), list[Word](), list[Word]()
     for tree in parsed.trees():
         if tree.data == "names":
             names += parsed.words(tree, "LABEL")
         elif tree.data == "search":
             search += parsed.words(tree, "SEARCH")
+        elif tree.data == "late":
+            items[-1] = replace(items[-1], after=items[-1].after + parsed.words(tree, "WORD"))
         else:
             group = parsed.subtree(tree, "group")
             inside = parsed.words(tree if group is None else group, "NUMBER", "COMMA", "WORD")

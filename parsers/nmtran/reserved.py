@@ -31,14 +31,14 @@ _KNOWN = {
 }
 _KNOWN_ARRAYS = {"MTIME": "mtime", "MPAST": "mpast", "MNEXT": "mnext"}
 # Constants, and modes that this engine is never in.
-_CONSTANTS = {"LNTWOPI": 1.8378770664093454836, "BAYES_EXTRA": 0.0}
+_CONSTANTS = {"LNTWOPI": 1.8378770664093454836, "BAYES_EXTRA": 0.0, "ITER_REPORT": 0.0}
 # Variables that may be assigned and change nothing but how a legacy engine works or prints.
 WITHOUT_EFFECT: dict[str, str] = {
     "COMRES": "every variable can be tabulated",
     "COMSAV": "every variable can be tabulated",
     "MTDIFF": "model times are those of each record",
     "SKIP_": "no problem or step is skipped",
-    "BAYES_EXTRA_REQUEST": "nothing is computed beside the model",
+    "BAYES_EXTRA_REQUEST": "the model is not called again after a sample",
 }
 # ICALL compared with a number so that it holds before the first record only.
 _EARLY: frozenset[tuple[Comparison, float]] = frozenset(

@@ -32,8 +32,8 @@ _OWN = tuple(
     OTHER PRED PK ERROR MODEL DES AES INFN MIX CRIT CONTR CCONTR PRIOR USMETA SPTWO
     """.split()
 )
-_PRECISION = ("SUBROUTINES", "LIBRARY", "DP")  # there is one only
-_OPTIONS = (*_LIBRARY_KINDS, *_DIGITS, *_OWN, *_PRECISION)
+_PRECISIONS = ("DP", "SP")
+_OPTIONS = (*_LIBRARY_KINDS, *_DIGITS, *_OWN, "SUBROUTINES", "LIBRARY")
 _FLAGS = tuple(name for name in _OPTIONS if name not in _DIGITS)  # TOL may stand before its value without =
 _WITHOUT_EFFECT = {
     "SSTOL": "steady states are as accurate as TOL says",
@@ -106,8 +106,8 @@ def _take(context: Context, option: Option, chosen: dict[str, tuple[int, Span]])
         chosen[name] = (number, option.span)
     elif name in _DIGITS and value:
         context.error(f"{text}: a tolerance is a number of digits", option.span, "e.g. TOL=9")
-    elif name in _PRECISION:
-        return
+    elif name in ("SUBROUTINES", "LIBRARY") or (text.upper() in _PRECISIONS and not value):
+        return  # which precision: there is one only
     elif name is not None and value:
         hint = "write the model in abbreviated code ($PK, $DES, $ERROR, $PRED)"
         context.error(f"{text}: Fortran routines of your own are not supported", option.span, hint)

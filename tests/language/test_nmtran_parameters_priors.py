@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from elbomix.engine.ir.model import Model
@@ -171,6 +172,22 @@ def test_a_block_that_is_not_positive_definite_is_made_so_as_nonmem_does() -> No
     shift = model.omega[0].values[0] - 0.126
     assert shift == pytest.approx(2.2598e-07, abs=5e-12)  # half of the last printed digit
     assert any("not positive definite" in notice.message for notice in model.notices)
+
+
+@pytest.mark.parametrize(
+    ("block", "shift"),
+    [
+        ("BLOCK(2) 0.01 0.01 0.01", 1.1000e-08),
+        ("BLOCK(4) 0.03 0.01 0.03 -0.01 0.01 0.03 0.01 -0.01 0.01 0.03", 3.3000e-08),
+    ],
+)
+def test_a_singular_block_is_made_positive_definite_as_nonmem_does(block: str, shift: float) -> None:
+    """The shifts that NONMEM 7.3 and 7.2 printed for these blocks, to all printed digits."""
+    (model,) = models(OWN.replace("BLOCK(2) 0.1 0.01 0.2", block))
+    first = model.omega[0]
+    assert first.values[0] - float(block.split()[1]) == pytest.approx(shift, abs=5e-13)
+    full = [[first.element(i, j) for j in range(first.size)] for i in range(first.size)]
+    assert np.linalg.eigvalsh(full)[0] > 0
 
 
 def test_one_kind_of_random_effect_is_that_of_the_residuals() -> None:

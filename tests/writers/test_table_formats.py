@@ -11,7 +11,7 @@ from support.streams import Row, read
 
 from elbomix.compat.nonmem.numbers import parse_format
 from elbomix.compat.nonmem.record_format import parse_record_format
-from elbomix.compat.nonmem.tables import table_problems, table_text
+from elbomix.compat.nonmem.tables import table_label, table_problems, table_text
 from elbomix.engine.fit import Fit
 from elbomix.engine.methods.conditional import ConditionalSettings
 from elbomix.engine.planned_step import PlannedStep
@@ -130,6 +130,22 @@ $TABLE ID DV FILE=d NOPRINT NOAPPEND NOHEADER IDFORMAT=Z FIRSTONLY"""
         "    1.0       3.0000E+00",
         "  1.0000E+00  3.0000E+00",
     ]
+
+
+def test_labels_of_columns() -> None:
+    """The user's own name of a data item, as NONMEM's listings and tables have it; ET10 for a late eta."""
+    omega = " ".join(["0.1"] * 12)
+    text = STREAM.format(tables="$TABLE ID TIME DV CP DROPS ETAS(9:11) IT=A FILE=a")
+    text = text.replace("{columns}", "ID WEEK=TIME CP=DV DATE=DROP DROPS=AMT").replace("{file}", "d.csv")
+    model = parse_model(text.replace("$OMEGA 0.1 0.1", f"$OMEGA {omega}"))
+    labels = [table_label(model, item) for item in (*model.tables[0].items, "DV", "PRED")]
+    assert labels == "ID WEEK CP CP DROPS ETA9 ET10 ET11 IT CP PRED".split()
+
+
+@pytest.mark.parametrize(("text", "separator"), [(",", ","), ("s", " "), ("T", "\t")])
+def test_a_separator_alone_keeps_the_numbers(text: str, separator: str) -> None:
+    form = parse_format(text, "1PE11.4")
+    assert (form.separator, form.number(25.0)) == (separator, " 2.5000E+01")
 
 
 def test_formats_without_blanks() -> None:
