@@ -7,7 +7,7 @@ dead (a column of a table, say) and has no part in the statistical model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from .expression import Eta, Expression, Theta, Variable, nodes, walk
@@ -44,20 +44,20 @@ class Dataflow:
     definitions: tuple[Definition, ...]
     sinks: Uses
 
-    def reached(self, cut: int | None = None) -> Uses:
-        """Return everything the sinks depend on, without going through definition ``cut``."""
+    def reached(self, cut: Collection[int] = ()) -> Uses:
+        """Return everything the sinks depend on, without going through the definitions in ``cut``."""
         return self._origins(self.sinks, cut)
 
     def origins(self, definition: int) -> Uses:
         """Return everything that ``definition`` depends on."""
         return self._origins(self.definitions[definition].uses)
 
-    def _origins(self, found: Uses, cut: int | None = None) -> Uses:
+    def _origins(self, found: Uses, cut: Collection[int] = ()) -> Uses:
         waiting = list(found.definitions)
         seen = set(waiting)
         while waiting:
             current = waiting.pop()
-            if current == cut:
+            if current in cut:
                 continue
             uses = self.definitions[current].uses
             found |= uses

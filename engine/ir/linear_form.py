@@ -2,9 +2,9 @@
 
 A :class:`Form` stands for link^-1(offset + sum_j coefficient_j * atom_j), where an atom is theta, log theta,
 logit theta, eta or a variable of other etas, and offset and coefficients are expressions of data columns and
-numbers. The operations
-return None where the result is no such form; so interpreting a model's statements over forms instead
-of numbers tells which variables are, and what their forms are.
+numbers, and of thetas where curves in them are allowed. The operations return None where the result is no
+such form; so interpreting a model's statements over forms instead of numbers (:mod:`.interpretation`) tells
+which variables are, and what their forms are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from .derivative import ONE, ZERO, add, divide, multiply, negate
-from .expression import Call, Expression, Negative, Number
+from .expression import Call, Conditional, Expression, Negative, Number, Theta, walk
 
 # "other": a variable that depends on etas and data alone, in whatever way
 Kind = Literal["theta", "log theta", "logit theta", "eta", "other"]
@@ -52,14 +52,41 @@ class Form:
 Maybe = Form | None
 MINUS_ONE = Number(-1.0)
 LOG_TEN = Number(math.log(10.0))
+UNDEFINED = Number(math.nan)
 
 
 @dataclass(frozen=True)
 class Domain:
-    """Which thetas have a logarithm and a logit: initial values that are positive, and within (0, 1)."""
+    """Which thetas have a logarithm and a logit: initial values that are positive, and within (0, 1).
+
+    With ``curves`` offsets and coefficients may hold thetas, in whatever way.
+    """
 
     positive: frozenset[int]
     fraction: frozenset[int]
+    curves: bool = False
+
+
+def closed(a: Form) -> Form:
+    """Return ``a`` with its thetas moved into the offset where no eta and no other variable is in it."""
+    if a.link == "odds" or not a.parts or any(atom.kind in ("eta", "other") for atom, _ in a.parts):
+        return a
+    value = a.offset
+    for atom, coefficient in a.parts:
+        value = add(value, multiply(coefficient, transformed(atom)))
+    if a.link == "log":
+        value = Call("exp", (value,))
+    elif a.link == "logit":
+        value = Call("invlogit", (value,))
+    return data(value)
+
+
+def transformed(atom: Atom) -> Expression:
+    """Return the expression that an atom of a theta stands for."""
+    theta = Theta(atom.index)
+    if atom.kind == "log theta":
+        return Call("log", (theta,))
+    return Call("logit", (theta,)) if atom.kind == "logit theta" else theta
 
 
 def data(expression: Expression) -> Form:
@@ -180,6 +207,12 @@ def inverse_logit(a: Maybe) -> Maybe:
     return None if a is None or a.link != "identity" else Form("logit", a.offset, a.parts)
 
 
+def where(condition: Expression, a: Form) -> Form:
+    """Return ``a``, undefined (NaN) where ``condition`` is 0."""
+    log = None if a.log is None else where(condition, a.log)
+    return replace(a, offset=Conditional(condition, a.offset, UNDEFINED), log=log)
+
+
 def choose(cases: Sequence[tuple[Expression, Maybe]], domain: Domain) -> Maybe:
     """Return the form of a value chosen among ``cases`` by weights: 1 for one of them, 0 for the rest."""
     if any(form is None for _, form in cases):
@@ -207,6 +240,11 @@ def _weighted(cases: list[tuple[Expression, Expression]]) -> Expression:
     first = cases[0][1]
     if all(value == first for _, value in cases):
         return first
+    if any(node is UNDEFINED for _, value in cases for node in walk(value)):  # 0 times NaN is not 0
+        chosen = cases[-1][1]
+        for weight, value in reversed(cases[:-1]):
+            chosen = Conditional(weight, value, chosen)
+        return chosen
     total: Expression = ZERO
     for weight, value in cases:
         total = _add(total, _multiply(weight, value))

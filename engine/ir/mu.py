@@ -10,40 +10,26 @@ number carries mu. The statements are interpreted over linear forms (:mod:`.line
 so intermediate variables, products, powers, logs and MU_n coding need no special treatment, and
 :mod:`.dataflow` tells whether eta and thetas go anywhere else.
 
-Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), factors that are not
-linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log link), conditions on thetas, etas or thetas
-shared by two parameters (a FIXed theta may be shared), and etas of the observation model. A conditional on
-data makes designs with comparisons, whose values are 1 and 0.
+Not mu-referenced, and estimated in other ways: proportional etas (``TVCL*(1+ETA(1))``), conditions on thetas,
+etas shared by two parameters, and etas of the observation model. Thetas that are shared by two parameters (a
+FIXed one may be) and factors that are not linear in a transformed theta (``1+THETA(2)*(WT-70)`` under a log
+link) make mus only where curves are asked for. A conditional on data makes designs with comparisons, whose
+values are 1 and 0.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Literal
 
-from . import linear_form as lf
 from .dataflow import Dataflow, dataflow
-from .derivative import ONE, ZERO, multiply, subtract
-from .expression import (
-    Binary,
-    Call,
-    Column,
-    Compare,
-    Conditional,
-    Eta,
-    Expression,
-    Logical,
-    Negative,
-    Not,
-    Number,
-    Theta,
-    Variable,
-    walk,
-)
-from .linear_form import Atom, Form, Maybe
+from .derivative import ONE, ZERO, add, multiply
+from .expression import Column, Expression, Theta, walk
+from .interpretation import interpret
+from .linear_form import Atom, Form, Maybe, transformed
 from .model import Model
 from .span import Span
-from .statement import Assign, If, Statement, assignments
 
 Link = Literal["identity", "log", "logit"]
 TRANSFORMS: dict[str, Link] = {"theta": "identity", "log theta": "log", "logit theta": "logit"}
@@ -66,8 +52,9 @@ class MuReference:
     """What is known of a mu-referenced eta.
 
     ``parameter`` is the variable that phi makes, with what ``alone`` False says is added: other etas, such
-    as those of occasions. ``offset`` (None: 0) depends on data only. Offset and designs are values per
-    record: where they change within a subject, phi does too.
+    as those of occasions. ``offset`` (None: 0) depends on data only; ``curve`` (None: 0) on thetas too, not
+    linearly. Offset, curve and designs are values per record: where they change within a subject, phi does
+    too.
     """
 
     eta: int  # from 1
@@ -76,21 +63,35 @@ class MuReference:
     terms: tuple[MuTerm, ...]
     offset: Expression | None
     alone: bool = True
+    curve: Expression | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def thetas(self) -> frozenset[int]:
+        """The thetas (from 1) of mu."""
+        curved = set() if self.curve is None else _thetas(self.curve)
+        return frozenset(curved | {t.theta for t in self.terms})
 
     @property
     def columns(self) -> frozenset[str]:
         """The data columns that mu depends on."""
-        parts = [t.design for t in self.terms] + ([self.offset] if self.offset is not None else [])
+        parts = [t.design for t in self.terms]
+        parts += [part for part in (self.offset, self.curve) if part is not None]
         return frozenset(n.name for part in parts for n in walk(part) if isinstance(n, Column))
 
 
-def mu_references(model: Model) -> tuple[MuReference, ...]:
-    """Return the mu-reference of every eta that has one, in the order of the etas."""
+def mu_references(
+    model: Model, *, curves: bool = False, columns: Collection[str] | None = None
+) -> tuple[MuReference, ...]:
+    """Return the mu-reference of every eta that has one, in the order of the etas.
+
+    ``columns``: the data columns that mu may depend on (None: any). With ``curves`` mu may be any function of
+    its thetas, and a theta may be in several mus, as long as it is nowhere else.
+    """
     flow = dataflow(model)
-    forms = _interpret(model, flow)
-    found = (_reference(model, flow, forms, eta) for eta in range(1, model.n_etas + 1))
-    return tuple(reference for reference in found if reference is not None)
+    search = _Search(model, flow, interpret(model, flow, curves), curves, columns)
+    found = search.chosen()
+    return tuple(_reference(flow, *found[eta], eta) for eta in sorted(found))
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def linear_variable(model: Model, name: str) -> LinearVariable | None:
     places = [k for k, definition in enumerate(flow.definitions) if definition.target == name]
     if not places:
         raise KeyError(name)
-    form = _interpret(model, flow)[places[-1]]
+    form = interpret(model, flow)[places[-1]]
     if form is None or form.link != "identity" or any(a.kind not in TRANSFORMS for a, _ in form.parts):
         return None
     return LinearVariable(_terms(form), None if form.offset == ZERO else form.offset)
@@ -127,50 +128,121 @@ def holder(flow: Dataflow, eta: int) -> int | None:
     return holders[0] if len(holders) == 1 else None
 
 
-def _reference(model: Model, flow: Dataflow, forms: list[Maybe], eta: int) -> MuReference | None:
-    current = holder(flow, eta)
-    best: tuple[int, Form] | None = None
-    while current is not None:
-        form = forms[current]
-        if form is None or not _is_phi(form, eta):
-            break
-        if _is_all(model, flow, current, form, eta) and (
-            best is None or _is_better(flow, best, (current, form))
-        ):
-            best = (current, form)
-        users = flow.users(current)
-        current = users[0] if len(users) == 1 and current not in flow.sinks.definitions else None
-    if best is None or _is_bare(best[1]):
-        return None
-    place, form = best
+class _Search:
+    """For every eta the definition that is its parameter."""
+
+    def __init__(
+        self,
+        model: Model,
+        flow: Dataflow,
+        forms: list[Maybe],
+        curves: bool,
+        columns: Collection[str] | None,
+    ) -> None:
+        self.model, self.flow, self.forms = model, flow, forms
+        self.curves, self.columns = curves, columns
+        self.estimated = {t for t, theta in enumerate(model.thetas, start=1) if not theta.fixed}
+
+    def chosen(self) -> dict[int, tuple[int, Form]]:
+        """Return place and form by eta, such that no estimated theta of a mu is anywhere else."""
+        found: dict[int, tuple[int, Form]] = {}
+        sharing: dict[int, list[tuple[int, Form]]] = {}
+        for eta in range(1, self.model.n_etas + 1):
+            places = self._places(eta)
+            own = [p for p in places if not self._shared(p[1], [p[0]])]
+            if own:
+                found[eta] = self._best(own)
+            elif self.curves:
+                sharing[eta] = places
+        while sharing:  # until those left share thetas with one another alone
+            sharing = {eta: places for eta, places in sharing.items() if places}
+            trial = {eta: self._best(places) for eta, places in sharing.items()}
+            cut = [place for place, _ in (found | trial).values()]
+            wrong = [eta for eta, (_, form) in trial.items() if self._shared(form, cut)]
+            if not wrong:
+                found |= trial
+                break
+            for eta in wrong:
+                sharing[eta] = [p for p in sharing[eta] if p[0] != trial[eta][0]]
+        return {eta: best for eta, best in found.items() if not _is_bare(best[1])}
+
+    def _places(self, eta: int) -> list[tuple[int, Form]]:
+        """Return the definitions through which alone ``eta`` goes, as a part of phi."""
+        found = []
+        current = holder(self.flow, eta)
+        while current is not None:
+            form = self.forms[current]
+            if form is None or not _is_phi(form, eta):
+                break
+            if self._is_all(current, form, eta):
+                found.append((current, form))
+            users = self.flow.users(current)
+            current = users[0] if len(users) == 1 and current not in self.flow.sinks.definitions else None
+        return found
+
+    def _is_all(self, place: int, form: Form, eta: int) -> bool:
+        """Return whether ``eta`` goes into the model through definition ``place`` alone, and mu is known."""
+        elsewhere = self.flow.reached((place,))
+        others = _others(form, eta)
+        # another eta that is added as this one is and has no other part could carry mu as well
+        alike = {atom.index for atom, coefficient in others if atom.kind == "eta" and coefficient == ONE}
+        if any(_thetas(coefficient) & self.estimated for _, coefficient in others):
+            return False
+        linear = [atom.index for atom, _ in form.parts if atom.kind in TRANSFORMS]
+        if not self.curves and len(set(linear)) < len(linear):
+            return False
+        inside = [form.offset, *(c for atom, c in form.parts if atom.kind in TRANSFORMS)]
+        named = {n.name for part in inside for n in walk(part) if isinstance(n, Column)}
+        return (
+            (self.columns is None or named <= set(self.columns))
+            and eta not in elsewhere.etas
+            and eta < min(alike - elsewhere.etas, default=self.model.n_etas + 1)
+        )
+
+    def _shared(self, form: Form, cut: list[int]) -> bool:
+        """Return whether an estimated theta of ``form`` has a part in the model beside the places ``cut``."""
+        return bool(_form_thetas(form) & self.estimated & self.flow.reached(cut).thetas)
+
+    def _best(self, places: list[tuple[int, Form]]) -> tuple[int, Form]:
+        best = places[0]
+        for new in places[1:]:
+            if _is_better(self.flow, best, new):
+                best = new
+        return best
+
+
+def _reference(flow: Dataflow, place: int, form: Form, eta: int) -> MuReference:
     definition = flow.definitions[place]
     assert form.link != "odds"
+    terms, offset, curve = _parted(form)
     return MuReference(
         eta,
         definition.target,
         form.link,
-        _terms(form),
-        None if form.offset == ZERO else form.offset,
+        terms,
+        offset,
         not _others(form, eta),
+        curve,
         span=flow.statements[definition.position].span,
     )
 
 
-def _is_all(model: Model, flow: Dataflow, place: int, form: Form, eta: int) -> bool:
-    """Return whether the eta and thetas of ``form`` go into the model through definition ``place`` alone."""
-    thetas = [atom.index for atom, _ in form.parts if atom.kind in TRANSFORMS]
-    estimated = {t for t in thetas if not model.thetas[t - 1].fixed}
-    elsewhere = flow.reached(cut=place)
-    # another eta that is added as this one is and has no other part could carry mu as well
-    alike = {
-        atom.index for atom, coefficient in _others(form, eta) if atom.kind == "eta" and coefficient == ONE
-    }
-    return (
-        len(set(thetas)) == len(thetas)
-        and not estimated & elsewhere.thetas
-        and eta not in elsewhere.etas
-        and eta < min(alike - elsewhere.etas, default=model.n_etas + 1)
-    )
+def _parted(form: Form) -> tuple[tuple[MuTerm, ...], Expression | None, Expression | None]:
+    """Return the terms, the offset and the rest of a mu that is not linear in transformed thetas."""
+    numbers = [atom.index for atom, _ in form.parts if atom.kind in TRANSFORMS]
+    curved = {t for t in numbers if numbers.count(t) > 1} | _thetas(form.offset)
+    for atom, coefficient in form.parts:
+        if atom.kind in TRANSFORMS and _thetas(coefficient):
+            curved |= _thetas(coefficient) | {atom.index}
+    linear = tuple(p for p in form.parts if p[0].kind in TRANSFORMS and p[0].index not in curved)
+    terms = tuple(MuTerm(a.index, TRANSFORMS[a.kind], c) for a, c in linear)
+    if not curved:
+        return terms, None if form.offset == ZERO else form.offset, None
+    curve = form.offset
+    for atom, coefficient in form.parts:
+        if atom.kind in TRANSFORMS and atom.index in curved:
+            curve = add(curve, multiply(coefficient, transformed(atom)))
+    return terms, None, curve
 
 
 def _terms(form: Form) -> tuple[MuTerm, ...]:
@@ -187,7 +259,7 @@ def _is_phi(form: Form, eta: int) -> bool:
 
 
 def _is_bare(form: Form) -> bool:
-    return form.link == "identity" and form.offset == ZERO and not _n_thetas(form)
+    return form.link == "identity" and form.offset == ZERO and not _form_thetas(form)
 
 
 def _is_better(flow: Dataflow, old: tuple[int, Form], new: tuple[int, Form]) -> bool:
@@ -196,139 +268,16 @@ def _is_better(flow: Dataflow, old: tuple[int, Form], new: tuple[int, Form]) -> 
         _is_bare(old[1])
         or (old[1].link == "identity" and new[1].link != "identity")
         or flow.definitions[old[0]].target == flow.definitions[new[0]].target
-        or _n_thetas(new[1]) > _n_thetas(old[1])
+        or len(_form_thetas(new[1])) > len(_form_thetas(old[1]))
     )
 
 
-def _n_thetas(form: Form) -> int:
-    return sum(atom.kind in TRANSFORMS for atom, _ in form.parts)
+def _form_thetas(form: Form) -> set[int]:
+    """Return the thetas of mu."""
+    inside = [form.offset, *(c for atom, c in form.parts if atom.kind in TRANSFORMS)]
+    linear = {atom.index for atom, _ in form.parts if atom.kind in TRANSFORMS}
+    return linear.union(*map(_thetas, inside))
 
 
-def _interpret(model: Model, flow: Dataflow) -> list[Maybe]:
-    """Return the form of each definition, None where it has none."""
-    initial = {i: t.initial for i, t in enumerate(model.thetas, start=1)}
-    domain = lf.Domain(
-        frozenset(i for i, value in initial.items() if value > 0),
-        frozenset(i for i, value in initial.items() if 0 < value < 1),
-    )
-    known: dict[str, Maybe] = {}
-    forms: list[Maybe] = []
-    for position, statement in enumerate(flow.statements):
-        _run((statement,), known, domain)
-        for definition in (d for d in flow.definitions if d.position == position):
-            if known.get(definition.target) is None and not flow.origins(len(forms)).thetas:
-                known[definition.target] = lf.single("other", len(forms))
-            forms.append(known.get(definition.target))
-    return forms
-
-
-def _run(statements: tuple[Statement, ...], known: dict[str, Maybe], domain: lf.Domain) -> None:
-    """Run ``statements`` over forms, updating ``known``."""
-    for statement in statements:
-        if isinstance(statement, Assign):
-            known[statement.target] = _form(statement.value, known, domain)
-            continue
-        if not isinstance(statement, If):
-            known.update({a.target: None for a in assignments((statement,))})
-            continue
-        rest: Expression | None = ONE  # 1 where no earlier condition held
-        worlds: list[tuple[Expression, dict[str, Maybe]]] = []
-        for condition, body in statement.branches:
-            holds = _condition(condition, known, domain)
-            if holds is None or rest is None:
-                rest = None
-                break
-            world = dict(known)
-            _run(body, world, domain)
-            worlds.append((multiply(rest, holds), world))
-            rest = multiply(rest, subtract(ONE, holds))
-        world = dict(known)
-        _run(statement.otherwise, world, domain)
-        for target in dict.fromkeys(a.target for a in assignments((statement,))):
-            if rest is None:
-                known[target] = None
-            else:
-                cases = [(weight, w.get(target)) for weight, w in (*worlds, (rest, world))]
-                known[target] = lf.choose(cases, domain)
-
-
-def _condition(node: Expression, known: dict[str, Maybe], domain: lf.Domain) -> Expression | None:
-    """Return ``node`` over data columns alone, or None where it depends on more."""
-    match node:
-        case Compare(comparison, left, right):
-            a, b = _form(left, known, domain), _form(right, known, domain)
-            if a is None or b is None or not (a.is_data and b.is_data):
-                return None
-            return Compare(comparison, a.offset, b.offset)
-        case Logical(logical, left, right):
-            first, second = _condition(left, known, domain), _condition(right, known, domain)
-            return None if first is None or second is None else Logical(logical, first, second)
-        case Not(operand):
-            inner = _condition(operand, known, domain)
-            return None if inner is None else Not(inner)
-    return None
-
-
-def _form(node: Expression, known: dict[str, Maybe], domain: lf.Domain) -> Maybe:
-    match node:
-        case Number() | Column():
-            return lf.data(node)
-        case Theta(index):
-            return lf.single("theta", index)
-        case Eta(index):
-            return lf.single("eta", index)
-        case Variable(name):
-            return known.get(name)
-        case Negative(operand):
-            a = _form(operand, known, domain)
-            if a is not None and a.is_data and not isinstance(a.offset, Number):
-                return lf.data(Negative(a.offset))
-            return lf.minus(a)
-        case Binary(operator, left, right):
-            a, b = _form(left, known, domain), _form(right, known, domain)
-            if a is None or b is None:
-                return None
-            if a.is_data and b.is_data:
-                return lf.data(Binary(operator, a.offset, b.offset))
-            match operator:
-                case "+":
-                    return lf.plus(a, b)
-                case "-":
-                    return lf.plus(a, lf.minus(b))
-                case "*":
-                    return lf.times(a, b, domain)
-                case "/":
-                    return lf.over(a, b, domain)
-                case "**":
-                    return lf.power(a, b, domain)
-        case Conditional(condition, then, otherwise):
-            holds = _condition(condition, known, domain)
-            if holds is None:
-                return None
-            first, second = _form(then, known, domain), _form(otherwise, known, domain)
-            return lf.choose([(holds, first), (subtract(ONE, holds), second)], domain)
-        case Call(function, arguments):
-            inner = [_form(argument, known, domain) for argument in arguments]
-            if any(a is None for a in inner):
-                return None
-            if all(a is not None and a.is_data for a in inner):
-                return lf.data(replace(node, arguments=tuple(a.offset for a in inner if a is not None)))
-            return _call(function, inner[0], domain)
-    return None
-
-
-def _call(function: str, a: Maybe, domain: lf.Domain) -> Maybe:
-    match function:
-        case "exp":
-            return lf.exponential(a)
-        case "log":
-            return lf.logarithm(a, domain)
-        case "log10":
-            return lf.over(lf.logarithm(a, domain), lf.data(lf.LOG_TEN), domain)
-        case "sqrt":
-            return lf.power(a, lf.data(Number(0.5)), domain)
-        case "logit":
-            return lf.logit(a, domain)
-        case "invlogit":
-            return lf.inverse_logit(a)
-    return None
+def _thetas(expression: Expression) -> set[int]:
+    return {node.index for node in walk(expression) if isinstance(node, Theta)}

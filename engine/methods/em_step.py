@@ -23,10 +23,13 @@ from .em_statistics import OtherParameters, Scores, Statistics
 
 OMEGA_FLOOR = 1e-8  # of a block's initial variances: keeps the prior a density
 SIGMA_FLOOR = 1e-12  # likewise
-LEAST_SHARE = 0.02  # of the complete information: a step is never more than 50 steps of EM
+TRUSTED_SHARE = 0.02  # of the complete information that a difference of noisy matrices may leave
+LEAST_SHARE = 1e-4  # that any step may rest on: it is never more than so many steps of EM
 LONGEST = 1.0  # step of a free parameter; of an unbounded theta above 1, as a share of its size
 HALVINGS = 6
 LEAST_GAIN = 0.3
+STEPS_OF_CURVES, SHORTENED_CURVES = 20, 15  # of the regression on a mu that is not linear
+SETTLED_CURVES = 1e-6  # of minus twice the log-likelihood: what a step of it gains at its end
 DISPLACEMENT = 1e-4  # of free parameters, in differences of the prior's exact slopes
 
 
@@ -59,11 +62,11 @@ class EMStep:
                 "fix OMEGA, use FOCE or Laplace, or write the standard deviation as a theta",
             )
         self.population, self.model = population, model
-        self.mu = MuModel.of(model, population.data, not_mu)
+        self.mu = MuModel.of(model, population.data, not_mu, curved=True)
         self.parameterisation = Parameterisation(model)
         elsewhere = [j for j in self.parameterisation.free_thetas if j not in set(self.mu.mu_thetas)]
         self.others = OtherParameters(population, elsewhere, start or initial(model), interaction)
-        self._regression = MuRegression(self.mu, population.active)
+        self._regression = MuRegression(self.mu, population.active, self.parameterisation)
 
     def statistics(self, estimate: Estimate, eta: Array, weights: Array, component: int = 0) -> Statistics:
         """Return the expectations over draws ``eta`` [draw, id, eta] with ``weights`` [draw, id].
@@ -96,8 +99,6 @@ class EMStep:
         parameters is halved until it does. ``gain`` shortens that step.
         """
         theta = self._regression.solve(estimate, statistics.first, self.population.prior)
-        for j in self.mu.mu_thetas:
-            theta[j] = self.parameterisation.clip_theta(j, float(theta[j]))
         mu, active = self.mu(theta), self.population.active
         omega = update_omega(self.model, active, estimate.omega, statistics, mu, self.population.prior)
         moved = Estimate(theta, omega, estimate.sigma)
@@ -120,7 +121,7 @@ class EMStep:
         missing = (statistics.outer - own[:, :, None] * own[:, None, :]).sum(0)
         slope, bend = self._prior(estimate)
         score = score + slope
-        step = louis_step(score, statistics.information + bend, missing)
+        step = louis_step(score, statistics.information + bend, missing, own.T @ own + bend)
         free = self.parameterisation.pack(estimate)[self.others.places]
         unbounded = np.zeros(len(step), dtype=bool)
         transforms = self.parameterisation.transforms
@@ -216,55 +217,105 @@ class StepGain:
 
 
 class MuRegression:
-    """Generalised least squares of E[z] on the mu design; columns are the estimated thetas of mus."""
+    """Generalised least squares of E[z] on mu, over the estimated thetas of mus.
 
-    def __init__(self, mu: MuModel, active: NDArray[np.int64]) -> None:
-        self.mu, self.active = mu, active
+    On the transformed scale of a theta where mu is linear in that; a mu that is linear in nothing is fitted
+    by Gauss and Newton's method with shortened steps.
+    """
+
+    def __init__(self, mu: MuModel, active: NDArray[np.int64], parameterisation: Parameterisation) -> None:
+        self.mu, self.active, self.parameterisation = mu, active, parameterisation
         self.thetas = list(mu.mu_thetas)
-        self.transforms = {t.theta: t for t in mu.terms}
-        columns = np.zeros((len(self.thetas), mu.n_subjects, mu.model.n_etas))
-        place = {j: c for c, j in enumerate(self.thetas)}
-        for term in mu.terms:
-            if term.theta in place:
-                columns[place[term.theta], :, term.eta] += term.design
-        self.columns = columns[..., active]
-        self.cross = np.einsum("tik,sil->tskl", self.columns, self.columns)
+        curved = {j for curve in mu.curves for j in curve.thetas}
+        self.transforms = {t.theta: t for t in mu.terms if t.theta not in curved}
 
     def solve(self, estimate: Estimate, first: Array, prior: PriorPenalty | None = None) -> Array:
         """Return theta with the thetas of mus at their optimum; what the design does not determine stays."""
-        theta = estimate.theta.copy()
+        theta: Array = estimate.theta.copy()
         if not self.thetas:
             return theta
-        precision = np.linalg.inv(estimate.omega[np.ix_(self.active, self.active)])
+        precision: Array = np.linalg.inv(estimate.omega[np.ix_(self.active, self.active)])
+
+        def misfit(at: Array) -> float:
+            rest = (first - self.mu(at))[:, self.active]
+            value = float(np.einsum("ik,kl,il->", rest, precision, rest))
+            moved = Estimate(at, estimate.omega, estimate.sigma)
+            return value if prior is None else value + prior.value(moved)
+
+        if not self.mu.curves:
+            return self._moved(theta, self._change(theta, first, precision, estimate, prior))
+        here = misfit(theta)
+        for _ in range(STEPS_OF_CURVES):
+            change = self._change(theta, first, precision, estimate, prior)
+            for _ in range(SHORTENED_CURVES):
+                trial = self._moved(theta, change)
+                with np.errstate(all="ignore"):
+                    there = misfit(trial)
+                if there <= here:
+                    break
+                change = 0.5 * change
+            else:
+                break
+            theta, gained, here = trial, here - there, there
+            if gained <= SETTLED_CURVES:
+                break
+        return theta
+
+    def _change(
+        self, theta: Array, first: Array, precision: Array, estimate: Estimate, prior: PriorPenalty | None
+    ) -> Array:
+        """Return the step of the transformed thetas."""
+        slope = np.array([self._slope(j, float(theta[j])) for j in self.thetas])
+        columns = self.mu.jacobian(theta)[:, self.active][..., self.thetas] / slope
         rest = (first - self.mu(theta))[:, self.active]
-        gram = np.einsum("tskl,kl->ts", self.cross, precision)
-        linear = np.einsum("tik,ik->t", self.columns, rest @ precision)
+        pulled = precision @ columns
+        gram = np.einsum("ikt,iks->ts", columns, pulled)
+        linear = np.einsum("ikt,ik->t", pulled, rest)
         if prior is not None:
             own = np.zeros((len(theta), len(theta)))
             own[np.ix_(prior.rows, prior.rows)] = prior.precision
-            pull = 0.5 * prior.gradient(estimate).theta[self.thetas]
-            slope = np.array([1.0 / self.transforms[j].slope(float(theta[j])) for j in self.thetas])
-            gram = gram + own[np.ix_(self.thetas, self.thetas)] * np.outer(slope, slope)
-            linear = linear - pull * slope
+            moved = Estimate(theta, estimate.omega, estimate.sigma)
+            pull = 0.5 * prior.gradient(moved).theta[self.thetas]
+            gram = gram + own[np.ix_(self.thetas, self.thetas)] / np.outer(slope, slope)
+            linear = linear - pull / slope
         scale = np.sqrt(np.maximum(np.diag(gram), 1e-300))
-        change = np.linalg.lstsq(gram / np.outer(scale, scale), linear / scale, rcond=1e-12)[0] / scale
+        return np.asarray(
+            np.linalg.lstsq(gram / np.outer(scale, scale), linear / scale, rcond=1e-12)[0] / scale
+        )
+
+    def _slope(self, theta: int, value: float) -> float:
+        return self.transforms[theta].slope(value) if theta in self.transforms else 1.0
+
+    def _moved(self, theta: Array, change: Array) -> Array:
+        """Return theta moved by ``change``, within its bounds."""
+        moved = theta.copy()
         for j, delta in zip(self.thetas, change, strict=True):
-            transform = self.transforms[j]
-            theta[j] = transform.from_scale(transform.to_scale(float(theta[j])) + float(delta))
-        return theta
+            value = float(theta[j] + delta)
+            if j in self.transforms:
+                scale = self.transforms[j]
+                value = scale.from_scale(scale.to_scale(float(theta[j])) + float(delta))
+            moved[j] = self.parameterisation.clip_theta(j, value)
+        return moved
 
 
-def louis_step(score: Array, complete: Array, missing: Array) -> Array:
+def louis_step(score: Array, complete: Array, missing: Array, squares: Array | None = None) -> Array:
     """Return the step down that the information ``complete`` less ``missing`` gives.
 
-    In units of the complete information each direction's share is kept between LEAST_SHARE and 1 (the step
-    of EM), because ``missing`` is an estimate.
+    In units of the complete information each direction's share is at most 1 (the step of EM). Because
+    ``missing`` is an estimate, a share below TRUSTED_SHARE is not taken at its word: there that of
+    ``squares`` counts where it is larger, the cross products of the subjects' scores, which estimate the
+    information without a difference (Berndt, Hall, Hall and Hausman 1974) and are too large far from the
+    maximum.
     """
     scale = np.sqrt(np.maximum(np.diag(complete), 1e-300))
     unit = complete / np.outer(scale, scale) + 1e-10 * np.eye(len(scale))
     inverse = np.linalg.inv(np.linalg.cholesky(unit)) / scale
     values, vectors = np.linalg.eigh(np.eye(len(scale)) - inverse @ missing @ inverse.T)
-    share = np.clip(values, LEAST_SHARE, 1.0)
+    least = np.full(len(scale), TRUSTED_SHARE)
+    if squares is not None:
+        own = np.einsum("kv,kl,lv->v", vectors, inverse @ squares @ inverse.T, vectors)
+        least = np.clip(own, LEAST_SHARE, TRUSTED_SHARE)
+    share = np.clip(values, least, 1.0)
     return np.asarray(-inverse.T @ (vectors @ ((vectors.T @ (inverse @ score)) / share)))
 
 

@@ -280,15 +280,14 @@ def crawling_thetas(population: Population, start: Estimate) -> frozenset[int]:
     The mean of phi = mu + eta follows mu there, not the observations, so they are estimated by scores.
     """
     model = population.model
-    mu = MuModel.of(model, population.data)
+    mu = MuModel.of(model, population.data, curved=True)
     fixed = {b.first - 1 + i for b in model.omega if b.fixed for i in range(b.size)}
     typical = np.abs(mu(start.theta)).max(0)
     found = set()
-    for term in mu.terms:
-        linear = mu.references[term.eta].link == "identity"
-        scale = typical[term.eta] if linear else 1.0
-        if term.eta in fixed and np.sqrt(start.omega[term.eta, term.eta]) < TINY_SD * scale:
-            found.add(term.theta)
+    for eta, reference in mu.references.items():
+        scale = typical[eta] if reference.link == "identity" else 1.0
+        if eta in fixed and np.sqrt(start.omega[eta, eta]) < TINY_SD * scale:
+            found |= mu.thetas_of(eta)
     return frozenset(found)
 
 
