@@ -68,7 +68,8 @@ class FieldFormat:
 def parse_format(text: str, numbers: str = "1PE11.4") -> FieldFormat:
     """Read a format such as ``s1PE11.4``, ``,1PE13.6``, ``tF10.3`` or ``sG15.9``.
 
-    ``numbers`` is the descriptor where ``text`` is a separator alone. Raises ``ValueError`` where the text is no such format.
+    ``numbers`` is the descriptor where ``text`` is a separator alone. Raises ``ValueError`` where the text is
+    no such format.
     """
     if text.strip().lower() in _SEPARATORS:
         text = text.strip() + numbers

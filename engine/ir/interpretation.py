@@ -76,8 +76,7 @@ def _run(statements: tuple[Statement, ...], known: dict[str, Maybe], domain: lf.
             rest = multiply(rest, subtract(ONE, holds))
         world = dict(known)
         _run(statement.otherwise, world, domain)
-        worlds.append((rest or ONE, dict(known)))
-        _run(statement.otherwise, worlds[-1][1], domain)
+        worlds.append((rest or ONE, world))
         for target in dict.fromkeys(a.target for a in assignments((statement,))):
             known[target] = None if rest is None else _joined(target, worlds, domain)
 
