@@ -26,6 +26,8 @@ HIGHER = 1e-8  # relative: modes this much lower are others, not the same with m
 PATIENCE = 4  # trials without progress until that is believed
 PATIENT = 30  # iterations on the expected information before the exact second derivative is used
 ITERATIONS = 90
+ROUGH = 1e-3  # relative tolerance of an integrator on the way to modes that are far
+NEARBY = 0.05  # length of a Newton step, in posterior standard deviations, at which that way ends
 GLANCE = 1e-3  # displacement that looks for saddles, in posterior standard deviations
 ESCAPES = (1.0, -1.0, 0.3, -0.3, 0.1, -0.1, 0.02, -0.02)  # displacements tried from a saddle
 DISPLACEMENT = 1e-3  # of the exact second derivative, in posterior standard deviations
@@ -127,6 +129,7 @@ def find_modes(
     if not len(active):
         state.converged = np.isfinite(state.value)
     else:
+        state = search.approach(state, iterations)
         state = search.descend(state, tolerance, iterations)
         if others:
             state = search.other_modes(state, others, tolerance, iterations)
@@ -195,6 +198,19 @@ class _Search:
             return state
         tried = self.evaluate(eta, wanted)
         return state.where(tried.value < state.value, tried)
+
+    def approach(self, state: _State, iterations: int) -> _State:
+        """Return ``state`` moved near the modes that are far, with differential equations solved roughly.
+
+        Most of a long way is as good at three digits, which take half the time.
+        """
+        far = np.isfinite(state.value) & ~(_squares(state) <= FAR**2)
+        points = self.points.roughly(ROUGH) if far.any() else None
+        if points is None:
+            return state
+        rough = _Search(points, self.active, self.prior)
+        near = rough.descend(rough.evaluate(state.eta, far), NEARBY, min(iterations, PATIENT))
+        return self.better(state, near.eta, far & np.isfinite(near.value))
 
     def other_modes(self, state: _State, starts: list[Array], tolerance: float, iterations: int) -> _State:
         """Return ``state`` with the mode below the best of ``starts`` where that is the better one."""
