@@ -78,7 +78,7 @@ def general(parameters, times, nq, f, j, hold, settings, out):  # type: ignore[n
     memory = np.zeros(MEMORY)
     y, dy, r, dr = np.zeros(2), np.zeros((2, nq)), np.zeros(2), np.zeros((2, nq))
     dp = np.zeros((4, nq))
-    feeders = np.zeros((0, 2), np.int64)
+    upstream = np.zeros((0, 2), np.int64)
     for q in range(nq):
         dp[q, q] = 1.0
     steps = 0.0
@@ -90,7 +90,7 @@ def general(parameters, times, nq, f, j, hold, settings, out):  # type: ignore[n
         for i in range(times.size):
             status = integrate(
                 t, times[i], y, dy, r, dr, parameters[b], dp, f, j, settings, memory, work, i > 0,
-                feeders, 0, hold,
+                upstream, 0, hold,
             )  # fmt: skip
             if status != 0:
                 return -status

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .failure import ModelFailure
 from .ir.compartment import OdeDynamics
+from .ir.held_variables import accumulating_variable
 from .ir.model import Model
 from .ir.parameter import matrix
-from .ir.recursion import accumulating_variable
 from .ir.statement import assignments
 from .ir.task import Method
 

@@ -19,7 +19,7 @@ from ..failure import ModelFailure
 from ..ir.compartment import Dynamics, OdeDynamics
 from ..ir.derivative import ZERO, add, subtract
 from ..ir.expression import Amount, Binary, Column, Eta, Expression, Variable
-from ..ir.recursion import held_variables
+from ..ir.held_variables import held_variables
 from ..ir.statement import Assign, expressions
 from .arithmetic import Environment, compile_expression, compile_statements
 from .doses import DoseModifiers

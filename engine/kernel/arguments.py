@@ -16,7 +16,7 @@ from .compile import CompiledModel
 from .events.course import Events
 from .events.individual import AT_DOSE, DOSE_TIME, MODEL_TIME, NEXT, PASSED, STATIC, Items
 from .events.motion import DURATION, LINEAR, ODE, RATE, Design
-from .feeding import feeders
+from .integrators.cascade import upstream_links
 from .layout import MODIFIERS, Layout
 from .subjects import Subjects, failure_at
 
@@ -68,7 +68,7 @@ def design_of(compiled: CompiledModel, subjects: Subjects) -> Design:
         start=int(layout.start),
         initially_on=np.array(on, dtype=np.int64),
         feeds=_feeds(dynamics, len(parts)),
-        feeders=feeders(dynamics, seen) if isinstance(dynamics, OdeDynamics) else no_links,
+        upstream=upstream_links(dynamics, seen) if isinstance(dynamics, OdeDynamics) else no_links,
         held=len(layout.held),
         free=np.array([not part.equilibrium for part in parts], dtype=np.int64),
         settings=settings,

@@ -18,11 +18,13 @@ from numba import types
 from ..failure import ModelFailure
 from ..ir.compartment import OdeDynamics
 from ..ir.model import Model
+from .held_variables import FACTORY as HELD_FACTORY
+from .held_variables import held_function, held_source
 from .layout import Layout, layout
 from .machine.bare import BARE_SIGNATURES, BARE_TEXTS, matrix_on, vector_on
 from .machine.caching import SOURCE_HASH, cache_folder, compiled_folder, jit, write_whole
 from .machine.machine_code import lowered
-from .source import algebraic, held, intrinsics
+from .source import algebraic, intrinsics
 from .source.model import FUNCTIONS, individual_source, jacobian_source, observe_source, slopes_source
 from .specialise import ESTIMATION, specialise
 
@@ -107,7 +109,7 @@ def kernel_sources(
         else:
             sources |= {"slopes": slopes_source(model, order), "jacobian": jacobian_source(model, order)}
             if order.held:
-                sources["equilibrium"] = held.held_source(model, order)
+                sources["equilibrium"] = held_source(model, order)
     return model, order, sources
 
 
@@ -187,7 +189,7 @@ def _defined(name: str, text: str) -> dict[str, Any]:
     space = module.__dict__
     space |= {f: getattr(intrinsics, f) for f in FUNCTIONS}
     space |= {"math": math, "np": np, SOURCE_HASH: digest}
-    if algebraic.FACTORY in text or held.FACTORY in text:
+    if algebraic.FACTORY in text or HELD_FACTORY in text:
         system, _, last = text.rpartition("def ")
         space |= _system(system)
         code = f"def {last}"
@@ -204,7 +206,10 @@ def _defined(name: str, text: str) -> dict[str, Any]:
 def _system(text: str) -> dict[str, Any]:
     """Return the names that the functions of a system made by a factory share."""
     space = {f: getattr(intrinsics, f) for f in FUNCTIONS} | {"math": math, "np": np}
-    space |= {algebraic.FACTORY: algebraic.equilibrium_functions, held.FACTORY: held.held_function}
+    space |= {
+        algebraic.FACTORY: algebraic.equilibrium_functions,
+        HELD_FACTORY: held_function,
+    }
     space["inner"] = algebraic.inner
     exec(compile(text, "<system>", "exec"), space)
     return {name: space[name] for name in space if name.endswith("_of")}

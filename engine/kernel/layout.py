@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ..ir.compartment import Compartment, LinearDynamics, OdeDynamics
 from ..ir.derivative import derivative_name
 from ..ir.expression import Column, Eta, Expression, Known, Theta, Variable, walk
+from ..ir.held_variables import held_variables
 from ..ir.model import Model
-from ..ir.recursion import held_variables
 from ..ir.statement import Draw, Statement, assignments, expressions, flatten
 from ..ir.task import labelled
 

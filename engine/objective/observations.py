@@ -6,8 +6,9 @@ observation contributes (y - f)^2 / v + log v, without log 2 pi; a likelihood -2
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..data.kept import without_unused_memory
 from ..failure import ModelFailure
+from ..ir.compartment import OdeDynamics
 from ..ir.dataset import DataSet
 from ..ir.model import Model
 from ..kernel.compile import compile_kernel
@@ -81,6 +83,7 @@ class ObservationLikelihood:
         self.model, self.data, self.threads, self.component = model, data, threads, component
         compiled = compile_kernel(without_unused_memory(model, data), wanted=None)
         self.layout = compiled.layout
+        self._rough: tuple[float, ObservationLikelihood] | None = None
         self.kernel = Kernel(compiled, Subjects.build(compiled.model, data))
         self.n_subjects, self.n_etas, self.n_eps = data.n_subjects, model.n_etas, model.n_eps
         self.first = self.kernel.subjects.first
@@ -94,6 +97,22 @@ class ObservationLikelihood:
         code = KINDS[model.observation.kind] if flag is None else FLAGGED
         self.kind = np.where(data.is_observation, code, UNOBSERVED).astype(np.int64)
         self.group = _groups(model, data)
+
+    def roughly(self, tolerance: float) -> ObservationLikelihood | None:
+        """Return this likelihood with differential equations integrated at a relative ``tolerance``.
+
+        None where there are none, or the model asks for no more than ten times as much.
+        """
+        compiled = self.kernel.compiled
+        dynamics = compiled.model.dynamics
+        if not isinstance(dynamics, OdeDynamics) or dynamics.relative_tolerance > 0.1 * tolerance:
+            return None
+        if self._rough is None or self._rough[0] != tolerance:
+            loose = compiled.model.replace(dynamics=replace(dynamics, relative_tolerance=tolerance))
+            made = copy.copy(self)
+            made.kernel = Kernel(replace(compiled, model=loose), self.kernel.subjects)
+            self._rough = tolerance, made
+        return self._rough[1]
 
     @cached_property
     def reads_sigma(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import numpy as np
@@ -60,6 +61,18 @@ class Points:
             np.concatenate([p.information for p in parts]),
             np.concatenate([p.status for p in parts]),
         )
+
+    def roughly(self, tolerance: float) -> Points | None:
+        """Return these points with differential equations integrated at a relative ``tolerance``.
+
+        None where the model has none, or asks for no more than ten times as much.
+        """
+        likelihood = self.likelihood.roughly(tolerance)
+        if likelihood is None:
+            return None
+        made = copy.copy(self)
+        made.likelihood, made._frozen = likelihood, {}
+        return made
 
     def information_at(self, eta: Array, sigma: Array) -> Array:
         """Return the information [draw, id, eta, eta] at ``eta`` [id, eta], ``sigma`` [draw, eps, eps]."""

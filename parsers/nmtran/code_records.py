@@ -8,8 +8,8 @@ from typing import Literal, cast
 
 from ...engine.ir.dataset import Inputs
 from ...engine.ir.expression import Column, Expression, Time, Variable
+from ...engine.ir.held_variables import held_variables
 from ...engine.ir.prior import Mixture
-from ...engine.ir.recursion import held_variables
 from ...engine.ir.statement import Assign, Statement, assignments, expressions, transform_statements
 from ...engine.ir.task import TableTask
 from .context import Context

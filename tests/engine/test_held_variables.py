@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from elbomix.engine.failure import ModelFailure
 from elbomix.engine.ir.compartment import OdeDynamics
-from elbomix.engine.ir.recursion import held_variables
+from elbomix.engine.ir.held_variables import held_variables
 from elbomix.engine.kernel.compile import compile_kernel
 from elbomix.engine.kernel.kernel import Kernel, Predictions
 from elbomix.engine.kernel.subjects import Subjects

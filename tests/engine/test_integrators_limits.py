@@ -38,20 +38,20 @@ def falling_f(t, y, p, out):  # type: ignore[no-untyped-def]
     out[0] = -p[0] * y[0] * y[0]
 
 
-def feeding_f(t, y, p, out):  # type: ignore[no-untyped-def]
+def cascade_f(t, y, p, out):  # type: ignore[no-untyped-def]
     out[0] = -p[0] * y[0]
     out[1] = p[0] * y[0] - p[1] * y[1]
     out[2] = p[1] * y[1] - p[2] * y[2]
 
 
-def feeding_y(t, y, p, out):  # type: ignore[no-untyped-def]
+def cascade_y(t, y, p, out):  # type: ignore[no-untyped-def]
     out[:] = 0.0
     out[0, 0], out[1, 0] = -p[0], p[0]
     out[1, 1], out[2, 1] = -p[1], p[1]
     out[2, 2] = -p[2]
 
 
-def feeding_p(t, y, p, out):  # type: ignore[no-untyped-def]
+def cascade_p(t, y, p, out):  # type: ignore[no-untyped-def]
     out[:] = 0.0
     out[0, 0], out[1, 0] = -y[0], y[0]
     out[1, 1], out[2, 1] = -y[1], y[1]
@@ -140,12 +140,12 @@ def test_back_in_time_what_runs_off_ends_with_a_status() -> None:
     assert integrated(backward, end=-2.0, sensitivities=False).status in (STEP_TOO_SMALL, TOO_MANY_STEPS)
 
 
-FEEDING = Problem("feeding", feeding_f, feeding_y, feeding_p, (100.0, 0.0, 50.0), (2.0, 1.5, 0.1), 24.0)
+CASCADE = Problem("cascade", cascade_f, cascade_y, cascade_p, (100.0, 0.0, 50.0), (2.0, 1.5, 0.1), 24.0)
 
 
 def fed(a: float) -> float:
     """Amount in the last compartment at the end, by the first rate: a sum of exponentials."""
-    (_, b, c), t = FEEDING.p, FEEDING.end
+    (_, b, c), t = CASCADE.p, CASCADE.end
     total = 50.0 * np.exp(-c * t)
     for rate, others in ((a, (b, c)), (b, (a, c)), (c, (a, b))):
         total += 100.0 * a * b * np.exp(-rate * t) / np.prod([o - rate for o in others])
@@ -156,8 +156,8 @@ def fed(a: float) -> float:
 @pytest.mark.parametrize("method", [0, *METHODS])
 def test_traces_that_only_feed_others_take_no_steps(method: int, rtol: float) -> None:
     """A depot and a transit compartment before the observed one: its error stays below its own tolerance."""
-    every = integrated(FEEDING, rtol=rtol, method=method)
-    fewer = integrated(FEEDING, rtol=rtol, method=method, feeders=((1, 2), (0, 1)))
+    every = integrated(CASCADE, rtol=rtol, method=method)
+    fewer = integrated(CASCADE, rtol=rtol, method=method, upstream=((1, 2), (0, 1)))
     assert fewer.memory[STEPS] < 0.75 * every.memory[STEPS]
     np.testing.assert_allclose(fewer.y[2], fed(2.0), rtol=3.0 * rtol)
     h = 1e-4

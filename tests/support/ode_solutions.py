@@ -39,12 +39,12 @@ def _integrator() -> Any:
     v, m = types.float64[::1], types.float64[:, ::1]
 
     @jit(types.int64(v, v, m, v, m, v, m, SLOPES, JACOBIAN, v, v, types.boolean, types.int64[:, ::1], HOLD))
-    def run(times, y, dy, r, dr, p, dp, slopes, jacobian, settings, memory, continued, feeders, hold):  # type: ignore[no-untyped-def]
+    def run(times, y, dy, r, dr, p, dp, slopes, jacobian, settings, memory, continued, upstream, hold):  # type: ignore[no-untyped-def]
         work = workspace(y.size, p.size, dy.shape[1])
         for i in range(times.size - 1):
             status = integrate(
                 times[i], times[i + 1], y, dy, r, dr, p, dp, slopes, jacobian, settings, memory, work,
-                continued and i > 0, feeders, 0, hold,
+                continued and i > 0, upstream, 0, hold,
             )  # fmt: skip
             if status != 0:
                 return status
@@ -69,7 +69,7 @@ def integrated(
     p: Array | None = None,
     y0: Array | None = None,
     memory: Array | None = None,
-    feeders: tuple[tuple[int, int], ...] = (),
+    upstream: tuple[tuple[int, int], ...] = (),
 ) -> Solution:
     """Integrate a problem from 0 to its end, in ``pieces`` calls, with the directions of its ``seeds``."""
     y = np.array(problem.y0) if y0 is None else y0.copy()
@@ -82,6 +82,6 @@ def integrated(
     status = _integrator()(
         times, y, dy, r, np.zeros_like(dy), np.array(problem.p) if p is None else p, dp,
         problem.slopes, problem.jacobian, np.array([rtol, atol, max_steps, method]), memory, continued,
-        np.array(feeders, dtype=np.int64).reshape(-1, 2), _nothing,
+        np.array(upstream, dtype=np.int64).reshape(-1, 2), _nothing,
     )  # fmt: skip
     return Solution(status, y, dy, memory)

@@ -52,7 +52,7 @@ class Design:
     initially_on: Integers  # [n + 1]
     feeds: Integers  # [n] 1: equations of other compartments read the amount
     free: Integers  # [n] 0: an equilibrium compartment, whose amount solves an equation
-    feeders: Table  # [m, 2] of :mod:`..integrators.feeders`
+    upstream: Table  # [m, 2] of :mod:`..integrators.cascade`
     held: int  # variables of the equations that keep their values, behind psi in Motion.p
     settings: Vector  # of the integrator
 
@@ -284,7 +284,7 @@ def advance(
         p, dp, settings, memory, work = motion.p, motion.dp, design.settings, motion.memory, motion.work
         code = integrate(
             t0, t1, y, dy, r, dr, p, dp, slopes, jacobian, settings, memory, work, same,
-            design.feeders, design.held, equilibrium,
+            design.upstream, design.held, equilibrium,
         )  # fmt: skip
         if code != 0:
             return INTEGRATION + code

@@ -6,7 +6,7 @@ The calls of an event loop::
     memory = np.zeros(MEMORY)        zeros for a new subject, then handed on from call to call
     settings = np.array([rtol, atol, max_steps, method])     method 0 automatic, 1 explicit, 2 stiff
     status = integrate(t0, t1, y, dy, r, dr, p, dp, slopes, jacobian, settings, memory, work, continued,
-                       feeders, held, hold)
+                       upstream, held, hold)
 
 A status other than 0 is a key of ``REMEDIES``.
 
@@ -23,12 +23,12 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from ..held_variables import SHARP, comes_to_rest
 from ..machine.bare import run_slopes
 from ..machine.borrowed import borrowed, matrix_at, vector_at
 from ..machine.caching import jit
+from .cascade import set_floor, set_passing
 from .explicit import explicit_step, is_stiff, largest_error
-from .feeders import passing_on, tolerated
-from .held import SHARP, comes_to_rest
 from .stiff import spectral_radius, stiff_step
 from .tableau import (
     DOP853_C,
@@ -113,8 +113,9 @@ TSIT5_STABLE, DOP853_STABLE = 3.0, 5.5
 WORTHWHILE = 12.0
 # stiff steps between looks at that
 LOOK_EVERY = 8
-# explicit steps for which a largest eigenvalue counts, if they do not grow beyond what it allows
-KNOWN_FOR = 32
+# explicit steps for which a largest eigenvalue counts, and those after which a step that would grow beyond
+# what it allows has it computed again: for states n that takes as long as n slopes
+KNOWN_FOR, RECENT = 32, 8
 
 
 @jit
@@ -145,7 +146,7 @@ def integrate(
     memory: Vector,
     work: Workspace,
     continued: bool,
-    feeders: Links,
+    upstream: Links,
     held: int,
     hold: Hold,
 ) -> int:
@@ -157,7 +158,7 @@ def integrate(
     parameters of the slopes. ``slopes(t, y, dy, p, dp, f, df)`` and ``jacobian(t, y, p, J)``: types
     ``SLOPES`` and ``JACOBIAN``. settings, memory, work: see the module. ``continued`` promises that y, dy, r,
     dr, p, dp, work and t0 are what the previous call with this memory left or had, so that its last slope
-    serves again; False is always right. feeders [m, 2]: see :mod:`.feeders`. The last ``held`` of p keep
+    serves again; False is always right. upstream [m, 2]: see :mod:`.cascade`. The last ``held`` of p keep
     values of their own: ``hold(t, y, dy, p, dp)`` sets them and their derivatives at t0 and after each step,
     and they are constant during a step. At nq = 0 no derivative is computed. When the status is not 0, y and
     dy are where it stopped.
@@ -198,10 +199,10 @@ def integrate(
         if held > 0:
             hold(t0, stage_y, stage_dy, p, dp)
         run_slopes(slopes, t0, stage_y, stage_dy, p, dp, vector_at(k, 0, n), matrix_at(k, n, n, nq))
-        memory[LOG_ERROR] = 0.0
-        if feeders.shape[0] > 0:
+        memory[LOG_ERROR], memory[KNOWN] = 0.0, 0.0
+        if upstream.shape[0] > 0:
             jacobian(t0, stage_y, p, v.lu)
-            passing_on(feeders, v.lu, v.passing)
+            set_passing(upstream, v.lu, v.passing)
     for m in range(n):
         if not np.isfinite(k[0, m]):
             return NOT_FINITE
@@ -216,7 +217,8 @@ def integrate(
             size, arrives = (proposal if 2.0 * proposal <= remaining else 0.5 * remaining), False
         unstable = False
         if method == EXPLICIT:
-            if memory[KNOWN] <= 0.0 or size > memory[STABLE]:
+            known = memory[KNOWN]
+            if known <= 0.0 or (size > memory[STABLE] and known <= KNOWN_FOR - RECENT):
                 jacobian(t, vector_at(start, 0, n), p, v.lu)
                 radius = spectral_radius(v.lu, v.stage_lu)
                 memory[STABLE] = stable / radius if 0.0 < radius < np.inf else np.inf
@@ -227,7 +229,7 @@ def integrate(
             memory[KNOWN] -= 1.0
         h = way * size
         memory[STEPS] += 1.0
-        tolerated(feeders, v.passing, start, v.floor)
+        set_floor(upstream, v.passing, start, v.floor)
 
         if method == STIFF:
             last, order = ESDIRK_C.size - 1, 5.0

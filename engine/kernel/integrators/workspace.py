@@ -54,7 +54,7 @@ class Views(NamedTuple):
     stage_lu: Matrix  # [n, n] factors for the sensitivities of a stage
     stage_pivots: Pivots  # [n]
     floor: Vector  # [n] sizes below which no error counts more
-    passing: Vector  # [n * n] of :mod:`.feeders`
+    passing: Vector  # [n * n] of :mod:`.cascade`
     no_dy: Matrix  # [n, 0] for slopes without derivatives
     no_dp: Matrix  # [n_p, 0]
 

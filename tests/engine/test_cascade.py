@@ -1,4 +1,4 @@
-"""Which compartments count as mere feeders, by the structure of the equations."""
+"""Which compartments are upstream in a cascade, by the structure of the equations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from elbomix.engine.ir.compartment import OdeDynamics
 from elbomix.engine.kernel.compile import kernel_sources
-from elbomix.engine.kernel.feeding import feeders
+from elbomix.engine.kernel.integrators.cascade import upstream_links
 from elbomix.parsers.read import parse_model
 
 MODEL = (
@@ -45,6 +45,6 @@ def test_links(case: str) -> None:
     code, links = CASES[case]
     model = kernel_sources(parse_model(MODEL.format(code=code), "run.ctl"))[0]
     assert isinstance(model.dynamics, OdeDynamics)
-    assert [tuple(link) for link in feeders(model.dynamics, {2})] == links
-    # what is looked at is no feeder, and all else stays
-    assert [tuple(link) for link in feeders(model.dynamics, {1, 2})] == [n for n in links if n[0] != 1]
+    assert [tuple(link) for link in upstream_links(model.dynamics, {2})] == links
+    # what is looked at is not upstream, and all else stays
+    assert [tuple(link) for link in upstream_links(model.dynamics, {1, 2})] == [n for n in links if n[0] != 1]

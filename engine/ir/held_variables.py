@@ -1,4 +1,4 @@
-"""Variables of a right-hand side that keep their value from one evaluation to the next.
+"""Held variables: those of a right-hand side that keep their value from one evaluation to the next.
 
 NM-TRAN's variables are static: one that an evaluation reads before it assigns it still has the value of the
 evaluation before, such as ``IF (T.LE.84) W = A(1)`` after time 84. That means something that does not depend
