@@ -29,12 +29,14 @@ from ..objective.sampling import (
     weighted_moments,
 )
 from ..tensor_parameterisation import TensorParameterisation
-from .bfgs import minimise
+from .quasi_newton import Limits, Single, minimise
 from .sample_em import SampleEM
 from .vae import VaeSettings
 
 GAIN = 0.02  # -2 log-likelihood: what fresh draws may still gain at convergence
 GAIN_PER_PARAMETER = 0.005  # fitting the noise of fresh draws gains something for every parameter
+DECREASE = 1e-5  # -2 log-likelihood: predicted, at the end of a round
+MAX_EVALUATIONS = 150  # of a round
 SETTLING_ROUNDS = 10
 SETTLING_STEPS = 10  # EM steps on the draws of one round
 SETTLED = 0.1  # change of a round, in SDs of the random effects or of a log variance
@@ -169,7 +171,8 @@ def _climb(likelihood: MarginalLikelihood, start: Array, before: float) -> tuple
 
     The last value tells whether it is the maximum.
     """
-    step = minimise(likelihood.value_and_gradient, start).point - start
+    limits = Limits.none(len(start), DECREASE, MAX_EVALUATIONS)
+    step = minimise(Single(likelihood.value_and_gradient), start, limits).best.point - start
     joint, parameterisation = likelihood.joint, likelihood.parameterisation
     stride = float(np.abs(step[len(parameterisation.free_thetas) :]).max(initial=0.0))
     scale = 1.0 if stride <= LONGEST_STRIDE else LONGEST_STRIDE / stride

@@ -16,9 +16,10 @@ from ..estimate import Array, Estimate
 from ..objective.joint import Joint
 from ..randomness import generator
 from ..tensor_parameterisation import TensorParameterisation
-from .bfgs import Minimum, Objective, minimise
+from .quasi_newton import Limits, Single, Visited, minimise
 
-MAX_ITERATIONS = 60
+MAX_EVALUATIONS = 100
+DECREASE = 1e-8  # of the mean square of logarithms
 LONGEST = 0.5  # of a step, so that the near optimum is found
 GOOD = 1.5  # times the pooled residual SD: initial estimates that predict as well as this are kept
 OTHER_STARTS = 8  # about a factor of e around the initial estimates, tried where these predict badly
@@ -55,13 +56,19 @@ def pooled_start(joint: Joint, decoder: Decoder, start: Estimate, held: list[int
             return np.inf, np.zeros(len(part))
         return float(value.detach()), gradient.numpy()
 
+    function = Single(objective)
+    limits = Limits.none(len(moving), DECREASE, MAX_EVALUATIONS, LONGEST)
+
+    def descend(begin: Array) -> Visited:
+        return minimise(function, begin, limits).best
+
     begin = origin[moving]
     before, _ = objective(begin)
-    found = [_descend(objective, begin)]
+    found = [descend(begin)]
     if before <= GOOD**2 * found[0].value:
         return start
     noise = torch.randn(OTHER_STARTS, len(moving), dtype=torch.float64, generator=generator(seed, "pooled"))
-    found += [_descend(objective, begin + shift) for shift in noise.numpy()]
+    found += [descend(begin + shift) for shift in noise.numpy()]
     lowest = min(f.value for f in found)
     if not np.isfinite(lowest):
         return start
@@ -71,10 +78,6 @@ def pooled_start(joint: Joint, decoder: Decoder, start: Estimate, held: list[int
     moved = origin.copy()
     moved[moving] = best.point
     return Estimate(parameterisation.natural(moved).theta, start.omega, start.sigma)
-
-
-def _descend(objective: Objective, start: Array) -> Minimum:
-    return minimise(objective, start, tolerance=1e-4, max_iterations=MAX_ITERATIONS, longest=LONGEST)
 
 
 class _Scale:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.optimize import Bounds, NonlinearConstraint, minimize
+from scipy.optimize import Bounds, NonlinearConstraint, minimize, rosen, rosen_der
 
 from elbomix.engine.estimate import Array
 from elbomix.engine.methods.quasi_newton import (
     Limits,
+    Single,
     Visited,
     cross_product,
     minimise,
@@ -157,3 +158,41 @@ def test_cross_product_estimates_the_information() -> None:
     y = np.random.default_rng(4).normal(size=4000)
     hessian = cross_product(-2 * y[:, None])  # at the true mean
     assert hessian[0, 0] == pytest.approx(2 * len(y), rel=4 * np.sqrt(2 / len(y)))  # 4 standard errors
+
+
+@pytest.mark.parametrize("n", [2, 5, 10])
+def test_rosenbrock_as_no_sum(n: int) -> None:
+    """Without contributions that tell of the curvature, as fast and as low as scipy's BFGS."""
+
+    def rosenbrock(x: Array) -> tuple[float, Array]:
+        return float(rosen(x)), np.asarray(rosen_der(x))
+
+    found = minimise(Single(rosenbrock), np.full(n, -1.2), Limits.none(n, 1e-12, 1000))
+    scipys = minimize(rosen, np.full(n, -1.2), jac=rosen_der, method="BFGS", options={"gtol": 1e-8})
+    assert found.ended == "converged"
+    # in more dimensions there is a second minimum: both must stop at a stationary point as low as it
+    assert found.best.value <= scipys.fun + 1e-8
+    assert found.evaluations <= 3 * scipys.nfev
+
+
+def test_ill_conditioned_quadratic_as_no_sum() -> None:
+    rng = np.random.default_rng(1)
+    root, _ = np.linalg.qr(rng.normal(size=(8, 8)))
+    matrix = root @ np.diag(np.logspace(-3, 3, 8)) @ root.T
+    best = rng.normal(size=8)
+
+    def objective(x: Array) -> tuple[float, Array]:
+        return float(0.5 * (x - best) @ matrix @ (x - best)), matrix @ (x - best)
+
+    found = minimise(Single(objective), np.zeros(8), Limits.none(8, 1e-12, 500))
+    assert found.ended == "converged"
+    assert found.best.value < 1e-8
+
+
+def test_no_sum_with_values_that_are_not_finite() -> None:
+    def objective(x: Array) -> tuple[float, Array]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float(x[0] - np.log(x[0])), 1.0 - 1.0 / x
+
+    found = minimise(Single(objective), np.array([0.01]), Limits.none(1, 1e-14, 100))
+    assert found.best.point[0] == pytest.approx(1.0, abs=1e-6)
