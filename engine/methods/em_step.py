@@ -234,7 +234,7 @@ class MuRegression:
         theta: Array = estimate.theta.copy()
         if not self.thetas:
             return theta
-        precision: Array = np.linalg.inv(estimate.omega[np.ix_(self.active, self.active)])
+        precision = np.asarray(np.linalg.inv(estimate.omega[np.ix_(self.active, self.active)]), dtype=float)
 
         def misfit(at: Array) -> float:
             rest = (first - self.mu(at))[:, self.active]
