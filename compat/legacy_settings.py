@@ -119,6 +119,8 @@ def _importance_settings(words: Words, evaluate_only: bool, seed: int, informati
     auto = words.auto
     iterations = _iterations(words)
     always = words.method == "impmap"
+    if words.whole("ISAMPLE", 300) < 1:
+        words.problems.append(Problem(f"ISAMPLE={words.options['ISAMPLE']}: 1 or more is needed", words.span))
     return ImportanceSettings(
         iterations=iterations,
         draws=words.whole("ISAMPLE", 300),

@@ -20,6 +20,9 @@ from .em_step import EMStep
 from .louis import WeightedDraws
 
 ENOUGH = 20  # effective draws for each random effect, from which on a proposal follows them
+GUARDED_SHARE = (
+    0.1  # of effective draws, below which half of a subject's draws come from the prior from then on
+)
 HEAVY_TAILS = 4  # degrees of freedom of the next proposal of a subject with fewer
 LONGEST = 2.0  # change of a scale in one iteration, as a factor
 
@@ -99,6 +102,8 @@ class ImportanceSampler:
         self.active = self.population.active
         self.proposals: list[Proposal] = []
         self.lost: list[NDArray[np.bool_]] = []  # of each subpopulation: too few effective draws
+        self._guarded: list[NDArray[np.bool_]] = []  # those that once had hardly any
+        self._highest: list[Array] = []  # draws of the last iteration with the highest density
         self._mu = np.zeros((self.population.n_subjects, em.model.n_etas))  # that the centres belong to
 
     def follow_moments(self, estimate: Estimate, mean: Array, covariance: Array) -> None:
@@ -126,6 +131,8 @@ class ImportanceSampler:
             if self.proposals:
                 before = np.zeros((self.population.n_subjects, n_eta))
                 before[:, self.active] = self.proposals[component].centre
+                if only_lost and self._highest:
+                    before[:, self.active] = self._highest[component]
             modes = find_modes(
                 likelihood,
                 estimate,
@@ -167,6 +174,16 @@ class ImportanceSampler:
         )
         self.proposals = [one for _ in self.population.likelihoods]
 
+    def _guard(self, estimate: Estimate) -> None:
+        """Let half the draws of subjects that had too few effective ones come from the prior."""
+        if not self._guarded or not len(self.active):
+            return
+        broad = estimate.omega[np.ix_(self.active, self.active)]
+        self.proposals = [
+            replace(one, guarded=guarded, broad=broad) if guarded.any() else one
+            for one, guarded in zip(self.proposals, self._guarded, strict=True)
+        ]
+
     def expectation(
         self, estimate: Estimate, draws: int, name: str, wanted: bool, points: Points | None = None
     ) -> Expectation:
@@ -180,6 +197,7 @@ class ImportanceSampler:
             self.follow_prior(estimate.omega)
         else:
             self.move(estimate)
+            self._guard(estimate)
         samples = [
             _Sample(self, component, estimate, draws, (points, f"{name}/{component}"), wanted)
             for component in range(len(self.population.likelihoods))
@@ -207,6 +225,9 @@ class ImportanceSampler:
         self.lost = [
             (s.effective_draws < fewest) & (probabilities[:, c] > 0.01) for c, s in enumerate(samples)
         ]
+        poor = [s.effective_draws < GUARDED_SHARE * draws for s in samples]
+        self._guarded = [old | new for old, new in zip(self._guarded or poor, poor, strict=True)]
+        self._highest = [s.drawn[np.argmax(s.log_joint, 0), np.arange(s.drawn.shape[1])] for s in samples]
         for component, sample in enumerate(samples):
             self.proposals[component] = self._followed(self.proposals[component], sample)
         total = float(-2.0 * log_likelihood.sum())

@@ -132,7 +132,9 @@ def mode_statistics(em: EMStep, objective: Objective, found: Evaluation) -> Stat
     score = 0.5 * np.concatenate(natural, axis=-1) @ em.others.jacobian(estimate)
     outer = total.outer + score[:, :, None] * score[:, None, :]
     nothing = np.full_like(total.squares, np.nan)  # the closed form of sigma is not this objective's
-    return replace(total, score=score.reshape(-1, len(places)), outer=outer, squares=nothing)
+    return replace(
+        total, score=score.reshape(population.n_subjects, len(places)), outer=outer, squares=nothing
+    )
 
 
 def _cross_information(em: EMStep, estimate: Estimate, component: int, eta: Array) -> Array:

@@ -35,7 +35,11 @@ class Proposal:
     df
         int64[id], degrees of freedom of the t distribution; 0: normal.
     tail
-        Second scale, of every other draw, for long tails; None: one density.
+        Second scale, of the later half of the draws, for long tails; None: one density.
+    guarded, broad
+        bool[id] and [active, active]: subjects of whose draws the later half comes from a normal density
+        around 0 with that covariance, so that no part of the posterior is out of reach (defensive
+        mixtures; Hesterberg 1995). None: no subject.
     """
 
     centre: Array
@@ -43,19 +47,25 @@ class Proposal:
     scale: Array
     df: NDArray[np.int64]
     tail: float | None = None
+    guarded: NDArray[np.bool_] | None = None
+    broad: Array | None = None
 
     def draw(self, points: BasePoints) -> tuple[Array, Array]:
         """Return draws [draw, id, active] and their log densities [draw, id]."""
         root = np.linalg.cholesky(self.covariance)
         width = np.broadcast_to(np.sqrt(self.scale), (len(points.normal), len(self.scale))).copy()
         if self.tail is not None:
-            width[1::2] = math.sqrt(self.tail)
+            width[first_half(len(width)) :] = math.sqrt(self.tail)
         mixing = np.ones_like(width)
         for df in np.unique(self.df[self.df > 0]):
             chosen = self.df == df
             mixing[:, chosen] = 2.0 * gammaincinv(0.5 * df, points.uniform[:, chosen]) / df
         unit = points.normal * (width / np.sqrt(mixing))[..., None]
         drawn = self.centre + np.einsum("ikl,dil->dik", root, unit)
+        if self.guarded is not None and self.broad is not None and self.guarded.any():
+            half = first_half(len(drawn))
+            anywhere = points.normal[half:, self.guarded] @ np.linalg.cholesky(self.broad).T
+            drawn[half:, self.guarded] = anywhere
         return drawn, self.log_density(drawn)
 
     def log_density(self, at: Array) -> Array:
@@ -63,9 +73,18 @@ class Proposal:
         square, log_root = self._distance(at)
         size = at.shape[-1]
         own = _log_density(square, self.scale, self.df, size)
-        if self.tail is not None:
-            wide = _log_density(square, np.full_like(self.scale, self.tail), self.df, size)
-            own = np.logaddexp(own, wide) - math.log(2.0)
+        second = (
+            None
+            if self.tail is None
+            else _log_density(square, np.full_like(self.scale, self.tail), self.df, size)
+        )
+        if self.guarded is not None and self.broad is not None:
+            white = np.linalg.inv(np.linalg.cholesky(self.broad))
+            squares = np.square(at @ white.T).sum(-1)
+            anywhere = log_root - 0.5 * (squares + size * LOG_2PI) + np.log(np.diag(white)).sum()
+            second = np.where(self.guarded, anywhere, own if second is None else second)
+        if second is not None:
+            own = np.logaddexp(own, second) - math.log(2.0)
         return np.asarray(own - log_root)
 
     def best_shape(self, at: Array, log_joint: Array, share: Array, low: float, high: float) -> Proposal:
@@ -105,6 +124,14 @@ def _log_density(square: Array, scale: Array, df: NDArray[np.int64], size: int) 
     constant = gammaln(half) - gammaln(0.5 * heavy) - 0.5 * size * np.log(heavy * math.pi)
     student = constant - half * np.log1p(square / (scale * heavy))
     return np.asarray(np.where(df > 0, student, normal) - volume)
+
+
+def first_half(draws: int) -> int:
+    """Return how many of ``draws`` the first density of a mixture has.
+
+    It is a run of draws, not every other one: a run of even points is even, every other one is not.
+    """
+    return (draws + 1) // 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from scipy.stats import kstest, multivariate_normal, multivariate_t
 from support import linear_mixed as lmm
 from support.nonmem_runs import corpus
@@ -24,7 +25,7 @@ from elbomix.engine.methods.importance_sampling import (
 )
 from elbomix.engine.methods.importance_step import ProposalSettings
 from elbomix.engine.methods.trend import TrendTest
-from elbomix.engine.objective.importance_density import Proposal, base_points
+from elbomix.engine.objective.importance_density import Points, Proposal, base_points
 from elbomix.engine.objective.population import Population
 from elbomix.parsers.read import read_data, read_model
 
@@ -72,6 +73,65 @@ def test_two_scales_are_a_mixture() -> None:
         inside = (np.abs(drawn[:, i] - made.centre[i]) < 0.5).all(1)
         terms = np.where(inside, np.exp(-density[:, i]), 0.0)
         assert terms.mean() == pytest.approx(1.0, abs=5 * terms.std() / np.sqrt(4000))
+
+
+@pytest.mark.parametrize("points", ["random", "sobol"])
+def test_draws_from_two_densities_integrate_to_one(points: Points) -> None:
+    broad = np.array([[3.0, 0.5], [0.5, 2.0]])
+    for made in (
+        proposal(tail=5.0),
+        replace(proposal(), guarded=np.array([True, False]), broad=broad),
+        replace(proposal(tail=5.0), guarded=np.array([False, True]), broad=broad),
+    ):
+        drawn, density = made.draw(base_points(4096, 2, 2, points, 7, "test"))
+        for i in range(2):
+            scales = [made.scale[i] * made.covariance[i]]
+            centres = [made.centre[i], made.centre[i]]
+            if made.guarded is not None and made.guarded[i]:
+                scales, centres = [*scales, broad], [centres[0], np.zeros(2)]
+            elif made.tail is not None:
+                scales.append(5.0 * made.covariance[i])
+            parts = [
+                multivariate_normal.logpdf(drawn[:, i], c, s) for c, s in zip(centres, scales, strict=False)
+            ]
+            np.testing.assert_allclose(density[:, i], np.logaddexp.reduce(parts) - np.log(len(parts)))
+            inside = (np.abs(drawn[:, i] - made.centre[i]) < 0.5).all(1)
+            terms = np.where(inside, np.exp(-density[:, i]), 0.0)
+            assert terms.mean() == pytest.approx(1.0, abs=5 * terms.std() / np.sqrt(4096))
+
+
+def test_posteriors_in_pieces_are_found(tmp_path: Path) -> None:
+    # before its lag a subject's response is 0: the density of a lag jumps at every sample, and the search for
+    # its mode stays between two of them
+    rng = np.random.default_rng(5)
+    rows: list[dict[str, float]] = []
+    times = np.array([0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0])
+
+    def response(lag: Floats) -> Floats:
+        after = times - np.asarray(lag)[..., None]
+        return np.where(after > 0, 4.0 * np.exp(-0.3 * after), 0.0)
+
+    for i in range(30):
+        y = response(np.exp(rng.normal(0, 0.6))) + rng.normal(0, 0.25, len(times))
+        rows += [{"ID": i + 1, "TIME": float(t), "DV": float(v)} for t, v in zip(times, y, strict=True)]
+    stream = (
+        "$PROBLEM lag\n$INPUT {columns}\n$DATA {file} IGNORE=@\n$PRED\nLAG = THETA(1)*EXP(ETA(1))\n"
+        "A = 0\nIF (TIME.GT.LAG) A = 4*EXP(-0.3*(TIME - LAG))\nY = A + EPS(1)\n"
+        "$THETA (0,1)\n$OMEGA 0.36\n$SIGMA 0.0625\n$ESTIMATION METHOD=IMP\n"
+    )
+    model, data = read(tmp_path, stream, rows)
+    grid = np.linspace(-6, 6, 200001) * 0.6
+    log_prior = -0.5 * grid**2 / 0.36 - 0.5 * np.log(2 * np.pi * 0.36)
+    exact = 0.0
+    for i in range(30):
+        y = np.array([row["DV"] for row in rows if row["ID"] == i + 1])
+        square = np.square(y - response(np.exp(grid))).sum(-1) / 0.0625 + len(times) * np.log(0.0625)
+        exact -= 2.0 * (logsumexp(log_prior - 0.5 * square) + np.log(grid[1] - grid[0]))
+    settings = replace(EVALUATE, iterations=10, draws=300)
+    found = estimate_importance(Population(model, data), initial(model), settings)
+    assert found.objective_se is not None and found.objective_se < 1.0  # 1.5 by normal densities alone
+    assert found.effective_draws is not None and found.effective_draws.min() > 50  # likewise 4
+    assert found.ofv == pytest.approx(exact, abs=4 * found.objective_se)
 
 
 def test_even_points_integrate_better_than_random_ones() -> None:
