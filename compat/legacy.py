@@ -79,9 +79,11 @@ def plan(model: Model, method: str, choices: Choices) -> tuple[Model, tuple[Plan
         is_last = number == len(tasks)
         steps.append(_step(model, number, words, choices, is_last, problems))
         notices += _remarks(own, task, problems)
-    if any(step.method != "vae" for step in steps):
+    if steps and not any(step.begins_at_etas for step in steps):
         notices += [
-            Notice(f"without effect here: ${task.name.upper()} (searches for modes begin at zero)", task.span)
+            Notice(
+                f"without effect here: ${task.name.upper()} (without MCETA searches begin at 0)", task.span
+            )
             for task in model.other_tasks
             if task.name in ("etas", "phis")
         ]
@@ -166,7 +168,16 @@ def _step(
         seed=seed,
         nesting=nesting,
         shows_phi=not words.is_on("PHITYPE"),
+        begins_at_etas=_begins_at_etas(words),
     )
+
+
+def _begins_at_etas(words: Words) -> bool:
+    """Return whether the method of ``words`` begins at $ETAS: searches for modes do where MCETA says so."""
+    if words.method in ("fo", "foi"):
+        return False
+    samples = words.method == "saem" or (words.method == "imp" and words.whole("MAPITER", 1) == 0)
+    return words.task is None or samples or words.whole("MCETA", 0) > 0
 
 
 def _remarks(method: Method, task: EstimationTask | None, problems: list[Problem]) -> list[Notice]:

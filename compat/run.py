@@ -206,6 +206,7 @@ def prepare(
         etas = start_etas(source, records, start)
         if etas is None:
             etas = etas_beside(Path(estimates_from), source, records, start)
+            steps = tuple(replace(step, begins_at_etas=True) for step in steps)
     job = Job(
         model=source,
         data=records,

@@ -31,6 +31,7 @@ class PlannedStep:
     depend on. ``print_interval``: every how many iterations output files show a row; ``shows_phi``: whether
     they have mu + eta after EM methods, or eta. ``seed`` of all random numbers. ``nesting`` says how random
     effects that groups of subjects share are made (None: there are none, or in the default way).
+    ``begins_at_etas``: searches for modes begin at the random effects given for the run, where there are any.
     """
 
     number: int
@@ -45,3 +46,4 @@ class PlannedStep:
     shows_phi: bool = True
     seed: int = 0
     nesting: NestingSettings | None = None
+    begins_at_etas: bool = True

@@ -100,6 +100,8 @@ def run_steps(
             own = population if step.with_prior else population.without_prior()
             if step.nesting is not None:
                 own = own.with_nesting(step.nesting)
+            if not step.begins_at_etas:
+                own = own.without_start_etas()
             before = fits[-1].individuals if fits else None
             try:
                 fit = _classical(own, step, estimate, before, watch, notify)

@@ -24,7 +24,8 @@ def held_variables(statements: tuple[Statement, ...], given: Iterable[str]) -> d
     """
     flow = _Reads(_targets(statements) - set(given))
     flow.walk(statements, set(given))
-    return {name: span for name, span in flow.found.items() if _read_elsewhere(statements, name)}
+    read = _read_elsewhere(statements)
+    return {name: span for name, span in flow.found.items() if name in read}
 
 
 def accumulating_variable(
@@ -158,19 +159,19 @@ def _names(expression: Expression) -> set[str]:
     return {node.name for node in walk(expression) if isinstance(node, Variable)}
 
 
-def _read_elsewhere(statements: tuple[Statement, ...], name: str) -> bool:
-    """Return whether ``name`` is read where something other than itself is computed or decided."""
+def _read_elsewhere(statements: tuple[Statement, ...]) -> set[str]:
+    """Return the variables that are read where something other than themselves is computed or decided."""
+    found: set[str] = set()
     for statement in statements:
-        parts = bodies(statement)
         if isinstance(statement, Assign):
-            if statement.target != name and name in _names(statement.value):
-                return True
-        elif any(name in _names(c) for c in conditions(statement)):
-            if any(_targets(part) - {name} for part in parts):
-                return True
-        if any(_read_elsewhere(part, name) for part in parts):
-            return True
-    return False
+            found |= _names(statement.value) - {statement.target}
+            continue
+        targets = _targets((statement,))
+        for condition in conditions(statement):
+            found |= {name for name in _names(condition) if targets - {name}}
+        for part in bodies(statement):
+            found |= _read_elsewhere(part)
+    return found
 
 
 def _targets(statements: tuple[Statement, ...]) -> set[str]:

@@ -76,6 +76,12 @@ class Population:
         other.prior = None
         return other
 
+    def without_start_etas(self) -> Population:
+        """Return the same population, where searches begin at 0."""
+        other = copy.copy(self)
+        other.start_etas = None
+        return other
+
     def with_nesting(self, settings: NestingSettings) -> Population:
         """Return the same population, its shared random effects made and weighed as ``settings`` say."""
         other = copy.copy(self)

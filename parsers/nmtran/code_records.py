@@ -93,7 +93,8 @@ def lower_code_records(
         initial = (*mixture.statements, *initial)
     individual = (*lowered.get("PK", ()), *lowered.get("AESINITIAL", ()))
     slopes = (*lowered.get("DES", ()), *lowered.get("AES", ()))
-    for name, span in held_variables(slopes, {a.target for a in assignments(individual)}).items():
+    held = held_variables(slopes, {a.target for a in assignments(individual)})
+    for name, span in {name.partition("(")[0]: span for name, span in held.items()}.items():
         message = (
             f"{name} keeps its value where the equations do not set it, that of the latest time at which"
         )

@@ -68,7 +68,8 @@ class _Search:
     def __init__(self) -> None:
         self.early: set[str] = set()
         self._scopes = [_Scope()]
-        self._conditions: dict[str, set[Expression]] = {}  # variable -> conditions that read it
+        # variable -> conditions that read it, by identity: to hash a long one takes long
+        self._conditions: dict[str, dict[int, Expression]] = {}
 
     def read(self, names: set[str]) -> None:
         self.early |= {name for name in names if not any(name in scope.certain for scope in self._scopes)}
@@ -97,7 +98,7 @@ class _Search:
     def _forget(self, names: set[str]) -> None:
         """Drop the conditions on ``names``, which no longer say what they did."""
         for name in names:
-            for condition in self._conditions.pop(name, ()):
+            for condition in self._conditions.pop(name, {}).values():
                 for scope in self._scopes:
                     scope.where.pop(condition, None)
 
@@ -131,7 +132,7 @@ class _Search:
                 continue
             here.where[held] = here.where.get(held, set()) | (certain - everywhere)
             for name in variables:
-                self._conditions.setdefault(name, set()).add(held)
+                self._conditions.setdefault(name, {})[id(held)] = held
 
 
 def _assigned(statements: tuple[Statement, ...]) -> list[str]:

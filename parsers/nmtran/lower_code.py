@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...engine.ir.expression import Column, Compare, Number, Variable
+from ...engine.ir.expression import Column, Compare, Expression, Number, Variable, children
 from ...engine.ir.span import Span
 from ...engine.ir.statement import Assign, If, Statement, While
 from .arrays import as_whole, assign_chosen, element_name, element_names
@@ -18,6 +18,7 @@ from .surroundings import Surroundings
 from .syntax import Apply, Assignment, CodeLine, Conditional, Foreign, Literal, Loop, Name, Node, Unary
 from .verbatim import WITHOUT_EFFECT as WORK_SPACE
 
+_LONG = 16  # elements of an array that is assigned at a computed index
 _RETURNED = "(returned)"  # no name of the user's can be spelled so
 _PSEUDO = {"CALLFL", "NSPOP"}  # assigned to give orders, never variables
 _WHERE = {
@@ -72,9 +73,7 @@ class CodeLowering(ForeignLowering):
     def _statement(self, line: CodeLine) -> Iterator[Statement]:
         match line:
             case Assignment():
-                statement = self._assignment(line)
-                if statement is not None:
-                    yield statement
+                yield from self._assignment(line)
             case Conditional():
                 conditional = self._conditional(line)
                 if conditional.otherwise or any(body for _, body in conditional.branches):
@@ -104,37 +103,37 @@ class CodeLowering(ForeignLowering):
         self._simulating -= asks
         return If(tuple(branches), otherwise, span=line.span)
 
-    def _assignment(self, line: Assignment) -> Statement | None:
+    def _assignment(self, line: Assignment) -> tuple[Statement, ...]:
         target = self._target(line.target)
         if self._is_derivative(target, line.value):
-            return None
+            return ()
         if isinstance(target, Apply):
             return self._element_assignment(target, line)
         name, span = target.text, target.span
         if name == "CALLFL":
             lower_callfl(self.outside, self.record, line)
-            return None
+            return ()
         if name in WITHOUT_EFFECT:
             self.context.notice(f"{name} has no effect: {WITHOUT_EFFECT[name]}", line.span)
         elif name in self.common and name in WORK_SPACE:
             self.context.notice(f"{name} has no effect: nothing needs a size in advance", line.span)
-            return None
+            return ()
         elif name in self.common:
             self.context.error(
                 f"{name} belongs to a legacy engine, which is not there", line.span, "remove the assignment"
             )
-            return None
+            return ()
         if (self.record, name) in (("MIX", "NSPOP"), ("AESINITIAL", "INIT")):
-            return None  # read from the syntax tree; whether a first guess is exact makes no difference
+            return ()  # read from the syntax tree; whether a first guess is exact makes no difference
         if not self._may_assign(name, span):
-            return None
+            return ()
         column = self.outside.inputs.resolve(name)
         name = column.name if column is not None else name
         value = self.value(line.value)
         if name in self.outside.abbreviations.integers or name in self.integers:
             value = as_whole(value, self.outside.abbreviations.integers | self.integers)
         self.assigned.add(name)
-        return Assign(name, value, span=line.span)
+        return (Assign(name, value, span=line.span),)
 
     def _is_derivative(self, target: Name | Apply, value: Node) -> bool:
         """Take ``X=G(1,1)``: a derivative of the prediction under a name of the user's, for tables."""
@@ -175,36 +174,36 @@ class CodeLowering(ForeignLowering):
             return True
         return False
 
-    def _element_assignment(self, target: Apply, line: Assignment) -> Statement | None:
+    def _element_assignment(self, target: Apply, line: Assignment) -> tuple[Statement, ...]:
         sizes = self.outside.abbreviations.arrays.get(target.name)
         if sizes:
             return self._declared_assignment(target, line, sizes)
         count = self.count(target.name)
         if not count:
             self._no_target(target)
-            return None
+            return ()
         kept = "A_0" if self.record == "AESINITIAL" else target.name
         if len(target.arguments) == 1 and not self._is_constant(target.arguments[0], target.name):
             if target.name not in ("DADT", "A_0", "E"):
                 self.context.error(f"the index of {target.name} must be a whole number here", target.span)
-                return None
+                return ()
             names = element_names(kept, (count,))
             self.assigned |= set(names)
-            return assign_chosen(self.value(target.arguments[0]), names, self.value(line.value), line.span)
+            return _assign_one(self.value(target.arguments[0]), names, self.value(line.value), line.span)
         index = self.index(target, count, "compartment")
         if index is None:
-            return None
+            return ()
         name = element_name(kept, (index,))
         value = self.value(line.value)
         self.assigned.add(name)
-        return Assign(name, value, span=line.span)
+        return (Assign(name, value, span=line.span),)
 
     def _declared_assignment(
         self, target: Apply, line: Assignment, sizes: tuple[int, ...]
-    ) -> Statement | None:
+    ) -> tuple[Statement, ...]:
         if len(target.arguments) != len(sizes):
             self._dimensions(target, sizes)
-            return None
+            return ()
         names = element_names(target.name, sizes)
         position = self.position(target, sizes)
         value = self.value(line.value)
@@ -212,11 +211,11 @@ class CodeLowering(ForeignLowering):
             value = as_whole(value, self.outside.abbreviations.integers)
         if isinstance(position, int):
             if position == 0:
-                return None
+                return ()
             self.assigned.add(names[position - 1])
-            return Assign(names[position - 1], value, span=line.span)
+            return (Assign(names[position - 1], value, span=line.span),)
         self.assigned |= set(names)
-        return assign_chosen(position, names, value, line.span)
+        return _assign_one(position, names, value, line.span)
 
     def _no_target(self, target: Apply) -> None:
         name = target.name
@@ -244,6 +243,25 @@ def targets(lines: list[CodeLine] | tuple[CodeLine, ...]) -> Iterator[str]:
                 yield from targets(line.body)
             case Foreign("CALL", text) if "RANDOM" in text.upper():
                 yield from ForeignLowering.drawn(text)
+
+
+def _assign_one(
+    index: Expression, names: tuple[str, ...], value: Expression, span: Span
+) -> tuple[Statement, ...]:
+    """Return statements that assign ``value`` to the one of ``names`` at ``index``.
+
+    For a long array both are computed before, not at each place where they stand.
+    """
+    before: list[Assign] = []
+
+    def once(what: str, expression: Expression) -> Expression:
+        if len(names) <= _LONG or not children(expression):
+            return expression
+        before.append(Assign(f"{names[0].partition('(')[0]}({what})", expression, span=span))
+        return Variable(before[-1].target)
+
+    index, value = once("INDEX", index), once("VALUE", value)
+    return (*before, assign_chosen(index, names, value, span))
 
 
 def _returns(line: CodeLine) -> bool:

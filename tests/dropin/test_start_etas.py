@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from elbomix.compat.legacy import Choices, plan
 from elbomix.compat.start_etas import etas_beside, start_etas
 from elbomix.engine.estimate import initial
 from elbomix.parsers.problem import ProblemError
@@ -44,6 +45,32 @@ def found(folder: Path, record: str, tables: str = TABLES, text: str = TEXT):  #
     (folder / "before.phi").write_text(tables)
     model = parse_model(text + record, str(folder / "run.ctl"))
     return start_etas(model, read_data(model, folder / "data.csv"))
+
+
+@pytest.mark.parametrize(
+    ("step", "begins"),
+    [
+        ("METHOD=1", False),
+        ("METHOD=1 MCETA=0", False),
+        ("METHOD=1 MCETA=1", True),
+        ("METHOD=1 LAPLACE MCETA=7", True),
+        ("METHOD=0 MCETA=1", False),
+        ("METHOD=ITS", False),
+        ("METHOD=ITS MCETA=1", True),
+        ("METHOD=IMP", False),
+        ("METHOD=IMP MAPITER=0", True),
+        ("METHOD=IMPMAP MAPITER=0", False),
+        ("METHOD=SAEM", True),
+    ],
+)
+def test_which_methods_begin_there(tmp_path: Path, step: str, begins: bool) -> None:
+    """As the help of $ETAS says: searches for modes where MCETA > 0, samples always, FO never."""
+    (tmp_path / "data.csv").write_text(DATA)
+    stream = TEXT.replace("$ESTIMATION METHOD=1 MCETA=1", f"$ETAS 0.4\n$ESTIMATION {step}")
+    model = parse_model(stream, str(tmp_path / "run.ctl"))
+    planned, (only,) = plan(model, "as-written", Choices(None, 1, 25, "compiled", False))
+    assert only.begins_at_etas == begins
+    assert any("$ETAS" in notice.message for notice in planned.notices) == (not begins)
 
 
 def test_none_without_a_record(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ from support.streams import read
 
 from elbomix.engine.estimate import initial
 from elbomix.engine.inner.metropolis import Kernels
+from elbomix.engine.methods.conditional import ConditionalSettings
 from elbomix.engine.methods.importance_sampling import ImportanceSettings, estimate_importance
 from elbomix.engine.methods.importance_step import ProposalSettings
 from elbomix.engine.methods.its import TwoStageSettings, estimate_its
 from elbomix.engine.methods.saem import SaemSettings, estimate_saem
 from elbomix.engine.methods.stochastic_em import Annealing, StochasticEM
 from elbomix.engine.objective.population import Population
+from elbomix.engine.planned_step import PlannedStep
+from elbomix.engine.steps import run_steps
 
 # the posterior has two modes of equal height, at eta = 2 and -2 less a little
 SQUARE = """$PROBLEM square
@@ -71,3 +74,17 @@ def test_chains_begin_there(tmp_path: Path) -> None:
     before = estimate_its(population(tmp_path, -etas), start, TwoStageSettings(iterations=0)).individuals
     step = estimate_saem(own, start, settings, individuals=before)
     np.testing.assert_array_equal(np.sign(step.individuals.cond_mean[:, 0]), -SIGNS)
+
+
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_step_may_begin_at_zero_all_the_same(tmp_path: Path, begins: bool) -> None:
+    own = population(tmp_path, None)
+    step = PlannedStep(1, "focei", ConditionalSettings(max_evaluations=0), begins_at_etas=begins)
+    etas = 2.0 * SIGNS[:, None]
+    (fit,) = run_steps(own.model, own.data, [step], start_etas=etas)
+    (zero,) = run_steps(own.model, own.data, [step])
+    assert fit.individuals is not None and zero.individuals is not None
+    if begins:
+        np.testing.assert_array_equal(np.sign(fit.individuals.ebe[:, 0]), SIGNS)
+    else:
+        np.testing.assert_array_equal(fit.individuals.ebe, zero.individuals.ebe)

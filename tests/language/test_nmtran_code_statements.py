@@ -206,6 +206,15 @@ def test_two_indices_choose_one_element() -> None:
     assert found == [10 * g + o for g, o in zip(groups, occasions, strict=True)]
 
 
+def test_long_arrays_with_computed_indices() -> None:
+    """Value and index of an assignment are worked out once, not at each of the places they may go to."""
+    fill = "  I = 1\n  DO WHILE (I.LE.40)\n  T(41-I) = I*X + T(1)*0\n  I = I + 1\n  ENDDO"
+    model = read(f"{fill}\n  R = T(GRP) + T(40)", "R", "$ABBR DECLARE T(40), DOWHILE I")
+    assert run(model, records(3, 5, GRP=[1.0, 1.0])) == [40 * 3 + 3, 40 * 5 + 5]
+    long = read(fill + "\n  R = T(GRP)", "R", "$ABBR DECLARE T(1000), DOWHILE I")
+    assert len(list(expressions(long.observation.statements))) < 20 * 1000
+
+
 def test_whole_variables_cut_what_they_are_given() -> None:
     assert run(read("  N = X/2", "N", "$ABBR DECLARE INTEGER N"), records(3, -3, 4)) == [1, -1, 2]
 
