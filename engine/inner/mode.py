@@ -30,6 +30,9 @@ ITERATIONS = 90
 # posterior standard deviations at which that way ends
 ROUGH = 1e-3
 GLANCE = 1e-3  # displacement that looks for saddles, in posterior standard deviations
+STARTS = 4  # draws of the prior from which a glance for other modes goes down
+STEPS = 15  # of it
+ROUGH = 0.05  # last step, in posterior standard deviations
 ESCAPES = (1.0, -1.0, 0.3, -0.3, 0.1, -0.1, 0.02, -0.02)  # displacements tried from a saddle
 DISPLACEMENT = 1e-3  # of the exact second derivative, in posterior standard deviations
 
@@ -144,6 +147,28 @@ def find_modes(
     information[:, active[:, None], active] = state.precision
     known[:, active[:, None], active] = state.known
     return Modes(state.eta, 2.0 * state.value, information, known, state.converged)
+
+
+def lesser_modes(
+    likelihood: ObservationLikelihood, estimate: Estimate, eta: Array, *, interaction: bool, seed: int = 0
+) -> Array:
+    """Return by how much [id] -2 log p(y, eta) at modes ``eta`` [id, eta] is above what a glance found lower.
+
+    The glance: a few steps down from the modes' reflections about 0 and from draws of the prior.
+    """
+    active = active_etas(estimate.omega)
+    omega = estimate.omega[np.ix_(active, active)]
+    prior = prior_precision(omega)
+    if prior is None or not len(active):
+        return np.zeros(len(eta))
+    points = Points(likelihood, estimate, interaction)
+    search = _Search(points, active, prior[0], np.linalg.inv(np.linalg.cholesky(omega)))
+    lowest = own = search.evaluate(eta).value
+    for start in (-eta, *_prior_draws(omega, active, eta.shape, STARTS, seed)):
+        found = search.descend(search.evaluate(start), ROUGH, STEPS)
+        lowest = np.minimum(lowest, found.value)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(np.isfinite(lowest), 2.0 * (own - lowest), 0.0))
 
 
 @dataclass(eq=False)

@@ -27,12 +27,11 @@ from ..objective.penalised import penalised
 from ..objective.population import Population
 from ..parameterisation import Parameterisation
 from ..scaled_parameters import ScaledParameters
+from .mode_checks import EXACT, is_degenerate, mode_warnings
 from .quasi_newton import Limits, Minimum, Visited, Watcher, minimise
 from .ridge import runs_off
 from .step import Search, Step, Stopped, empty_gradients
 
-DEGENERATE = 0.02  # least posterior precision relative to that of the prior
-EXACT: tuple[Method, ...] = ("laplace", "laplacei")  # with exact second derivatives
 LOOKS = 4  # searches in all, where better modes turn up at the end of one
 OTHER = 1e-3  # change of the objective with better modes for which it is searched on
 NEAR = 1e-3  # share of its first distance from a bound at which a parameter is near it
@@ -225,22 +224,6 @@ class _Function:
         return made
 
 
-def is_degenerate(evaluation: Evaluation, least: float = DEGENERATE) -> NDArray[np.bool_]:
-    """Return the subjects [id] whose posterior is almost flat in some direction at its mode.
-
-    Where a mode is about to vanish, log|H| of the Laplace approximation falls without limit: a search must
-    not be drawn there. Expected informations (FOCE) never get there, exact second derivatives do.
-    """
-    active = np.flatnonzero(evaluation.precision.diagonal(axis1=-2, axis2=-1).any((0, 1)))
-    if not len(active):
-        return np.zeros(len(evaluation.by_subject), dtype=bool)
-    root = np.linalg.cholesky(evaluation.estimate.omega[np.ix_(active, active)])
-    precision = evaluation.precision[:, :, active[:, None], active]
-    relative = np.linalg.eigvalsh(root.T @ precision @ root)[..., 0]
-    own: NDArray[np.bool_] = relative[evaluation.best, np.arange(len(evaluation.by_subject))] < least
-    return own
-
-
 def _no_value(population: Population, evaluation: Evaluation) -> NumericalFailure:
     lost = np.flatnonzero(~np.isfinite(evaluation.by_subject))
     ids = ", ".join(f"{population.data.ids[i]:g}" for i in lost[:5])
@@ -279,19 +262,8 @@ def _step(
     began: float,
 ) -> Step:
     """Return the step that ended at ``evaluation``."""
-    warnings = []
-    lost = np.flatnonzero(~evaluation.converged)
-    if len(lost):
-        ids = [f"{population.data.ids[i]:g}" for i in lost[:5]]
-        warnings.append(f"the conditional modes of {len(lost)} subjects are not certain: ID {', '.join(ids)}")
-    flat = np.flatnonzero(is_degenerate(evaluation, 2.0 * DEGENERATE))
-    if method in EXACT and len(flat):
-        some = ", ".join(f"{population.data.ids[i]:g}" for i in flat[:5])
-        warnings.append(
-            f"the posterior of {len(flat)} subjects is almost flat in some direction (ID {some}): there the "
-            "Laplace approximation does not hold, and the objective falls without limit; compare the "
-            "likelihood by importance sampling (METHOD=IMP EONLY=1)"
-        )
+    glance = search.stopped != "evaluated" and not settings.draws
+    warnings = mode_warnings(population, method, evaluation, glance)
     is_mixture = len(population.likelihoods) > 1
     return Step(
         method,

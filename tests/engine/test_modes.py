@@ -13,7 +13,7 @@ from support.nonmem_runs import Floats
 from support.streams import read
 
 from elbomix.engine.estimate import Estimate, initial
-from elbomix.engine.inner.mode import Modes, find_modes
+from elbomix.engine.inner.mode import Modes, find_modes, lesser_modes
 from elbomix.engine.objective.observations import ObservationLikelihood
 
 HEAD = "$PROBLEM modes\n$INPUT {columns}\n$DATA {file} IGNORE=@\n$PRED\n"
@@ -145,6 +145,22 @@ def test_random_starts_find_the_lower_of_two_modes(tmp_path: Path) -> None:
     assert (several.value < alone.value - 10.0).all()
     from_there = find_modes(own, estimate, several.eta)
     np.testing.assert_allclose(from_there.eta, several.eta, atol=1e-8)
+
+
+def test_a_glance_tells_how_much_lower_another_mode_is(tmp_path: Path) -> None:
+    """The same wells, and the difference of the heights of both modes."""
+    rows = [{"ID": i, "TIME": t, "DV": 3.0 * t} for i in range(1, 4) for t in (0.0, 1.0)]
+    code = (
+        "Y = (1-TIME)*(ETA(1)+0.5)*(ETA(1)-3) + TIME*ETA(1) + (1+9*TIME)*EPS(1)\n"
+        "$THETA 1 FIX\n$OMEGA 30\n$SIGMA 0.01\n"
+    )
+    own = likelihood(tmp_path, code, rows)
+    estimate = initial(own.model)
+    lesser, better = (find_modes(own, estimate, np.full((3, 1), at)) for at in (-0.5, 3.0))
+    above = lesser_modes(own, estimate, lesser.eta, interaction=True)
+    # the glance ends within 0.05 standard deviations of the mode
+    np.testing.assert_allclose(above, lesser.value - better.value, atol=2 * 0.05**2)
+    np.testing.assert_allclose(lesser_modes(own, estimate, better.eta, interaction=True), 0.0, atol=1e-12)
 
 
 def test_the_better_of_two_modes_is_kept(tmp_path: Path) -> None:
