@@ -175,7 +175,7 @@ class _Search:
         value = 0.5 * (terms.value[0] + (own * pull).sum(-1))
         gradient = 0.5 * terms.gradient[0][:, active] + pull
         precision = terms.information[0][:, active[:, None], active] + self.prior
-        sound = np.isfinite(value) & np.isfinite(gradient).all(-1) & np.isfinite(log_determinant(precision))
+        sound = np.isfinite(value) & np.isfinite(gradient).all(-1) & _definite(precision)
         value = np.where(sound, value, np.inf)
         gradient = np.where(sound[:, None], gradient, 0.0)
         precision = np.where(sound[:, None, None], precision, self.prior)
@@ -321,6 +321,21 @@ def log_determinant(matrices: Array) -> Array:
     sound = finite & (values > 0.0).all(-1)
     logs = np.log(np.where(values > 0.0, values, 1.0)).sum(-1)
     return np.asarray(np.where(sound, logs, np.inf))
+
+
+def _definite(matrices: Array) -> NDArray[np.bool_]:
+    """Return which matrices are positive definite, by more than rounding whatever the scales of their rows.
+
+    Far out an information may hold 1e200 beside the prior's 1: its eigenvalues are positive then, and an
+    elimination still meets a zero.
+    """
+    diagonal = np.einsum("ipp->ip", matrices)
+    sound = np.isfinite(matrices).all((-1, -2)) & (diagonal > 0.0).all(-1)
+    size = matrices.shape[-1]
+    root = np.sqrt(np.where(sound[:, None], diagonal, 1.0))
+    scaled = np.where(sound[:, None, None], matrices, np.eye(size)) / root[:, :, None] / root[:, None, :]
+    smallest = np.linalg.eigvalsh(scaled)[:, 0] if size else np.ones(len(scaled))
+    return np.asarray(sound & (smallest > size * np.finfo(float).eps))
 
 
 def _squares(state: _State) -> Array:
