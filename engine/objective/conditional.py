@@ -14,14 +14,8 @@ import numpy as np
 
 from ..estimate import Array, Estimate, Gradient
 from ..failure import ModelFailure
-from ..inner.mode import (
-    Modes,
-    active_etas,
-    find_modes,
-    half_second_derivative,
-    log_determinant,
-    prior_precision,
-)
+from ..inner.mode import Modes, find_modes
+from ..inner.precision import active_etas, half_second_derivative, log_determinant, prior_precision
 from ..ir.task import Method
 from .conditional_gradient import component_gradient
 from .displacement import displacement_of

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..estimate import Array, Estimate, Gradient
-from ..inner.mode import active_etas, prior_precision
+from ..inner.precision import active_etas, prior_precision
 from .displacement import SECOND_MIDDLE, SECOND_MULTIPLES, SECOND_WEIGHTS, Displacement
 from .observations import Terms
 from .points import Points

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..estimate import Array, Estimate, Gradient
 from ..failure import ModelFailure
-from ..inner.mode import active_etas, find_modes, prior_precision
+from ..inner.mode import find_modes
+from ..inner.precision import active_etas, prior_precision
 from ..ir.task import Method
 from .displacement import displacement_of
 from .evaluation import Evaluation, joined, joined_gradient

@@ -21,13 +21,8 @@ from numpy.typing import NDArray
 
 from ..estimate import Array, Estimate, Gradient
 from ..failure import ModelFailure
-from ..inner.mode import (
-    active_etas,
-    find_modes,
-    half_second_derivative,
-    log_determinant,
-    prior_precision,
-)
+from ..inner.mode import find_modes
+from ..inner.precision import active_etas, half_second_derivative, log_determinant, prior_precision
 from .displacement import displacement_of
 from .evaluation import Evaluation, joined, joined_gradient
 from .observations import ObservationLikelihood

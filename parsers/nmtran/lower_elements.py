@@ -17,7 +17,7 @@ from ...engine.ir.expression import (
     Theta,
     Variable,
 )
-from ...engine.ir.parameter import CovarianceBlock
+from ...engine.ir.parameter import CovarianceBlock, ThetaParameter
 from ...engine.ir.span import Span
 from .arrays import choose, element_name, element_names, flat_index
 from .numbers import whole
@@ -164,10 +164,21 @@ class ElementLowering(ABC):
             "EPS": sum(b.size for b in parameters.sigma),
         }
         if len(node.arguments) == 1 and isinstance(label, Literal):
+            behind = (whole(label.text) or 0) - counts[kind] - 1
+            if kind == "THETA" and 0 <= behind < len(parameters.beyond):
+                return self._of_prior(parameters.beyond[behind], node)
             index = self.index(node, counts[kind], kind)
             return NOTHING if index is None else make(index, span=node.span)
         elements = [make(i + 1, span=node.span) for i in range(counts[kind])]
         return self.pick(node, elements, kind)
+
+    def _of_prior(self, theta: ThetaParameter, node: Apply) -> Expression:
+        """Return the value of a theta that belongs to the prior: it is fixed, so code may read it."""
+        if not theta.fixed:
+            self.context.error(
+                "a theta of the prior that the code reads must be fixed", node.span, "e.g. $THETA 6 FIX"
+            )
+        return Number(theta.initial, span=node.span)
 
     def selected(self, node: Apply | Name, selection: Selection) -> Expression:
         """Return the choice of elements that a data item makes (REPLACE of a computed index)."""

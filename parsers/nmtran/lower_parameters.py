@@ -19,13 +19,17 @@ _THETA_WORDS = ("FIXED", "UNINT")
 
 @dataclass(frozen=True)
 class Parameters:
-    """All population parameters, and the numbers that names stand for (``THETA(CL)``)."""
+    """All population parameters, and the numbers that names stand for (``THETA(CL)``).
+
+    ``beyond`` are the thetas of a prior, which are numbered after those of the model.
+    """
 
     thetas: tuple[ThetaParameter, ...]
     omega: tuple[CovarianceBlock, ...]
     sigma: tuple[CovarianceBlock, ...]
     names: dict[str, dict[str, int]]  # "THETA" | "ETA" | "EPS" -> name -> number
     complete: bool = True  # all records were understood, so the counts are right
+    beyond: tuple[ThetaParameter, ...] = ()
 
 
 def lower_parameters(

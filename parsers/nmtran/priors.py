@@ -156,6 +156,7 @@ class _Wishart:
             thetas=self.parameters.thetas[: self.n_theta],
             omega=own_omega,
             sigma=own_sigma,
+            beyond=tuple(rest),
         )
         return (prior if means or omega_sets or sigma_sets else None), parameters
 

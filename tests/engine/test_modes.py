@@ -230,3 +230,13 @@ def test_far_modes_of_differential_equations(tmp_path: Path) -> None:
         best = minimize(value, etas[i], (i,), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12})
         np.testing.assert_allclose(modes.eta[i], best.x, atol=1e-5)  # what Nelder and Mead leave
         np.testing.assert_allclose(modes.value[i], best.fun, atol=1e-6)  # what TOL=8 leaves of four values
+
+
+def test_starts_so_far_out_that_the_information_is_singular_in_rounding(tmp_path: Path) -> None:
+    """Predictions of 1e9 to 1e26 beside a prior of 1; that at the mode, eta = 0, is the observation."""
+    code = "Y = THETA(1)*EXP(11*ETA(1)+30*ETA(2)) + EPS(1)\n$THETA 1\n$OMEGA 1 1\n$SIGMA 1\n"
+    own = likelihood(tmp_path, code, [{"ID": i, "TIME": 0.0, "DV": 1.0} for i in range(1, 101)])
+    start = np.linspace(0.5, 1.5, 100)[:, None] * np.ones(2)
+    modes = find_modes(own, initial(own.model), start)
+    np.testing.assert_allclose(modes.eta, 0.0, atol=1e-7)
+    assert modes.converged.all()

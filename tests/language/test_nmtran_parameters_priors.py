@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pytest
 
+from elbomix.engine.ir.expression import Number, walk
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.parameter import matrix
 from elbomix.engine.ir.prior import NormalPrior
+from elbomix.engine.ir.statement import expressions
 from elbomix.parsers.problem import ProblemError
-from elbomix.parsers.read import parse_models
+from elbomix.parsers.read import parse_model, parse_models
 
 CODE = "$PROBLEM p\n$INPUT ID DV\n$DATA d.csv\n$PRED\n Y=THETA(1)+THETA(2)+ETA(1)+ETA(2)+EPS(1)\n"
 OWN = "$THETA (0,1) (0,2)\n$OMEGA BLOCK(2) 0.1 0.01 0.2\n$SIGMA 1\n"
@@ -205,3 +207,19 @@ def test_zeros_inside_a_block_are_said_to_be_estimated() -> None:
     assert any("band matrix" in notice.message for notice in banded.notices)
     (full,) = parse_models(head + "$OMEGA BLOCK(3)\n1\n0.1 1\n0.1 0.1 1\n$SIGMA 1\n")
     assert not any("band matrix" in notice.message for notice in full.notices)
+
+
+def test_code_may_read_the_fixed_thetas_of_a_prior() -> None:
+    """They are numbered on behind those of the model: here THETA(3) is the mean of the prior of THETA(1)."""
+    records = "$THETA 1 2\n$THETA 6 FIX\n$OMEGA 0.1\n$OMEGA 4 FIX\n$SIGMA 1\n"
+    records += "$PRIOR NWPRI NTHETA=2 NETA=1 NTHP=1\n"
+    code = "$PROBLEM p\n$INPUT ID DV\n$DATA d.csv\n$PRED\n"
+    code += " Y=THETA(1)*EXP(ETA(1))+THETA(2)+THETA(3)+EPS(1)\n"
+    model = parse_model(code + records)
+    assert len(model.thetas) == 2 and model.prior is not None and model.prior.theta is not None
+    read = [node for e in expressions(model.observation.statements) for node in walk(e)]
+    assert Number(6.0) in read
+    with pytest.raises(ProblemError, match="must be fixed"):
+        parse_model(code + records.replace("6 FIX", "6"))
+    with pytest.raises(ProblemError, match="does not exist"):
+        parse_model(code.replace("THETA(3)", "THETA(4)") + records)
