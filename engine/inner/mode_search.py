@@ -115,8 +115,6 @@ class ModeSearch:
     def other_modes(
         self, state: ModeState, starts: list[Array], tolerance: float, iterations: int
     ) -> ModeState:
-        self, state: ModeState, starts: list[Array], tolerance: float, iterations: int
-    ) -> ModeState:
         """Return ``state`` with the mode below the best of ``starts`` where that is the better one."""
         other = self.evaluate(starts[0])
         for start in starts[1:]:
