@@ -30,7 +30,6 @@ from elbomix.engine.ir.expression import (
 from elbomix.engine.ir.expression import Call as FunctionCall
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.statement import Assign, Draw, If, Reject, Statement, While, expressions, flatten
-from elbomix.parsers.problem import ProblemError
 from elbomix.parsers.read import parse_model
 
 FRAME = """$PROBLEM p
@@ -284,42 +283,6 @@ def test_exits() -> None:
     model = read("  IF (X.LT.0) EXIT 1 100\n  IF (X.LT.-9) EXIT 2\n  IF (X.LT.-99) EXIT")
     found = [s for s in flatten(model.observation.statements) if isinstance(s, Reject)]
     assert found == [Reject(False, 100), Reject(True, 0), Reject(False, 0)]
-
-
-@pytest.mark.parametrize(
-    ("line", "statements"),
-    [
-        ('"FIRST', 0),
-        ('" ! nothing', 0),
-        ('"C nothing either', 0),
-        ('" INTEGER :: I,J', 0),
-        ('" USE NMPRD_INT, ONLY: IERPRD', 0),
-        ('" COMMON /PRCOMG/ IDUM1,IMAX', 0),
-        ('"  Z = X*2 ! twice', 1),
-        ('" IF (X.GT.1) Z = 2', 1),
-        ('" WRITE (50,*) X', 0),
-    ],
-)
-def test_verbatim_lines(line: str, statements: int) -> None:
-    assert len(read(line).observation.statements) == statements + 1
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        '" Z = ETA(1)%VALUE',
-        '"10 CONTINUE',
-        '" DO 10 I=1,5',
-        '" X(1:3) = 2',
-        '"@#$',
-        '" Q = G(1,1)',
-        '" INCLUDE x',
-    ],
-)
-def test_other_verbatim_lines_are_problems_at_their_line(line: str) -> None:
-    with pytest.raises(ProblemError) as caught:
-        read("  A = 1\n" + line + "\n  B = 1")
-    assert {p.span.line for p in caught.value.problems if p.span is not None} == {7}
 
 
 PREDPP = """$PROBLEM p
