@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..engine.ir.task import Method
 
 _EXACT = "derivatives are exact"
-_LAYOUT = "the layout of the files is the default one"
+_LAYOUT = "files have the names and the layout of the run"
 _SUMS = "sums need no ordering"
 _PARALLEL = "parallel runs are asked for by --threads"
 _MODES = "the search for conditional modes has its own safeguards"
@@ -38,12 +38,7 @@ NEEDLESS: Mapping[str, str] = {
     "FPARAFILE": _PARALLEL,
     "PARAFPRINT": _PARALLEL,
     "FILE": _LAYOUT,
-    "FORMAT": _LAYOUT,
-    "DELIM": _LAYOUT,
-    "ORDER": _LAYOUT,
-    "NOTITLE": _LAYOUT,
-    "NOLABEL": _LAYOUT,
-    "NOSUB": _LAYOUT,
+    "NOSUB": "parameters have no labels there",
     "ATOL": _TOLERANCE,
     "TOL": _TOLERANCE,
     "MSFO": "no model specification file is written",
@@ -106,7 +101,6 @@ NEEDLESS_COVARIANCE: Mapping[str, str] = {
     "THBND": "derivatives are those to the parameters themselves",
     "RESUME": "there is no earlier run to resume",
     "FILE": _LAYOUT,
-    "FORMAT": _LAYOUT,
     "COMPRESS": _LAYOUT,
     "PARAFILE": _PARALLEL,
     "PARAFPRINT": _PARALLEL,

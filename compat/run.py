@@ -323,9 +323,10 @@ def _check_output(job: Job) -> None:
         return
     if folder.path.exists() and not folder.path.is_dir():
         raise ProblemError([Problem(f"the output folder {folder.path} is a file", None, "name a folder")])
+    from .nonmem.file_layout import layout_problems
     from .nonmem.tables import table_problems
 
-    problems = table_problems(job.model)
+    problems = [*layout_problems(job.model), *table_problems(job.model)]
     if problems:
         raise ProblemError(problems, {job.model.path: job.model.source})
     inputs = {Path(job.model.path).resolve(), Path(job.data.path).resolve()}

@@ -15,8 +15,8 @@ from ...engine.fit import Fit
 from ...engine.ir.model import Model
 from ...engine.iteration import Iteration
 from ..files import write_whole
+from .file_layout import FileLayout, block, layout_of, parameter_order
 from .iterations import printed, project, row_numbers
-from .numbers import ADDITIONAL, integer, objective
 from .titles import (
     GRADIENT_METHODS,
     fit_line,
@@ -29,8 +29,10 @@ from .titles import (
 )
 
 Array = NDArray[np.float64]
+Row = tuple[int, Array, float]  # number, values of the parameters, objective
 
 FINAL = -1000000000
+_PACKED = frozenset({FINAL - 2, FINAL - 3, FINAL - 7})  # rows that hold no values of parameters
 NOT_ESTIMATED = 1e10  # in rows of standard errors
 _STATUS = {"converged": 0.0, "not_converged": 1.0, "evaluated": 2.0, "failed": 1.0}
 # the two numbers that stand for how a search ended
@@ -75,7 +77,8 @@ class ExtStream:
             self._next = max(self._next, 0)
         if is_printable(iteration):
             shown = self._next if method == "vae" else iteration.number
-            row = _row(shown, estimate.flatten(), iteration.objective)
+            layout = FileLayout()
+            row = layout.line(_fields(shown, estimate.flatten(), iteration.objective, layout))
             self._file.write((row + "\n").encode())
             self._next += 1
 
@@ -112,45 +115,49 @@ def write_ext(fits: Sequence[Fit], path: Path) -> Path:
     """
     lines: list[str] = []
     for fit in fits:
+        layout = layout_of(fit)
+        order = parameter_order(fit, layout)
         labels = parameter_labels(len(fit.model.thetas), fit.model.n_eps, fit.model.n_etas)
-        columns = ["ITERATION", *labels, objective_label(fit.method)]
-        lines += [fit_line(fit, with_goal=True), label_line(columns), *_iteration_rows(fit)]
+        columns = ["ITERATION", *(labels[k] for k in order), objective_label(fit.method)]
+        rows = [_fields(n, values[order], value, layout) for n, values, value in _iteration_rows(fit)]
         if math.isfinite(fit.ofv):
-            lines += _final_rows(fit, len(labels))
+            for n, values, value in _final_rows(fit, len(labels)):
+                own = values if n in _PACKED else values[order]
+                rows.append(_fields(n, own, value, layout))
+        lines += block(layout, fit_line(fit, with_goal=True), columns, rows)
     return write_whole(path, "\n".join(lines) + "\n")
 
 
-def _iteration_rows(fit: Fit) -> list[str]:
+def _iteration_rows(fit: Fit) -> list[Row]:
     numbers = row_numbers(fit)
     shown = [k for k in printed(fit) if is_printable(fit.history[k])]
     rows = [
-        _row(numbers[k], project(fit, fit.history[k]).estimate.flatten(), fit.history[k].objective)
-        for k in shown
+        (numbers[k], project(fit, fit.history[k]).estimate.flatten(), fit.history[k].objective) for k in shown
     ]
     # readers take the last iteration for the final one and compare the two objectives
     if math.isfinite(fit.ofv) and not (shown and fit.history[shown[-1]].objective == fit.ofv):
-        rows.append(_row(max([*numbers, -1]) + 1, fit.estimate.flatten(), fit.ofv))
+        rows.append((max([*numbers, -1]) + 1, fit.estimate.flatten(), fit.ofv))
     return rows
 
 
-def _final_rows(fit: Fit, n: int) -> list[str]:
-    rows = [_row(FINAL, fit.estimate.flatten(), fit.ofv)]
+def _final_rows(fit: Fit, n: int) -> list[Row]:
+    rows: list[Row] = [(FINAL, fit.estimate.flatten(), fit.ofv)]
     if fit.uncertainty is not None:
-        rows.append(_row(FINAL - 1, _or_not_estimated(fit.uncertainty.se), 0.0))
+        rows.append((FINAL - 1, _or_not_estimated(fit.uncertainty.se), 0.0))
         if fit.model.covariance is not None and fit.model.covariance.print_eigenvalues:
             eigenvalues = fit.uncertainty.eigenvalues
-            rows.append(_row(FINAL - 2, _packed(eigenvalues, n), 0.0))
+            rows.append((FINAL - 2, _packed(eigenvalues, n), 0.0))
             extremes = [fit.uncertainty.condition_number, eigenvalues[0], eigenvalues[-1]]
-            rows.append(_row(FINAL - 3, _packed(np.array(extremes), n), 0.0))
-    rows.append(_row(FINAL - 4, sd_and_correlations(fit.estimate), 0.0))
+            rows.append((FINAL - 3, _packed(np.array(extremes), n), 0.0))
+    rows.append((FINAL - 4, sd_and_correlations(fit.estimate), 0.0))
     if fit.uncertainty is not None:
         se = sd_and_correlation_errors(fit.estimate, fit.uncertainty.covariance)
         se[: len(fit.model.thetas)] = 0.0
-        rows.append(_row(FINAL - 5, _or_not_estimated(se), 0.0))
-    rows.append(_row(FINAL - 6, is_fixed(fit.model).astype(float), 0.0))
-    rows.append(_row(FINAL - 7, _packed(np.array(_termination(fit)), n), 0.0))
+        rows.append((FINAL - 5, _or_not_estimated(se), 0.0))
+    rows.append((FINAL - 6, is_fixed(fit.model).astype(float), 0.0))
+    rows.append((FINAL - 7, _packed(np.array(_termination(fit)), n), 0.0))
     if fit.score is not None and np.isfinite(fit.score).all():
-        rows.append(_row(FINAL - 8, fit.score, 0.0))
+        rows.append((FINAL - 8, fit.score, 0.0))
     return rows
 
 
@@ -220,6 +227,5 @@ def _packed(values: Array, n: int) -> Array:
     return packed
 
 
-def _row(number: int, values: Array, value: float) -> str:
-    fields = [" " + ADDITIONAL.number(float(v)) for v in values]
-    return integer(number) + "".join(fields) + objective(value)
+def _fields(number: int, values: Array, value: float, layout: FileLayout) -> list[str]:
+    return [layout.first(number), *layout.reals(values), layout.objective(value)]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ...engine.fit import Fit
 from ..files import write_whole
+from .file_layout import block, layout_of
 from .iterations import printed, row_numbers
-from .numbers import ADDITIONAL, integer
-from .titles import fit_line, label_line
+from .titles import fit_line
 
 
 def write_grd(fits: Sequence[Fit], path: Path) -> Path | None:
@@ -24,9 +24,8 @@ def write_grd(fits: Sequence[Fit], path: Path) -> Path | None:
             continue
         gradients, numbers = fit.search.gradients, row_numbers(fit)
         labels = [f"GRD({k + 1})" for k in range(gradients.shape[1])]
-        lines += [fit_line(fit), label_line(["ITERATION", *labels])]
-        for k in printed(fit):
-            if k < len(gradients):
-                reals = "".join(" " + ADDITIONAL.number(float(v)) for v in gradients[k])
-                lines.append(integer(numbers[k]) + reals)
+        layout = layout_of(fit)
+        shown = [k for k in printed(fit) if k < len(gradients)]
+        rows = [[layout.first(numbers[k]), *layout.reals(gradients[k])] for k in shown]
+        lines += block(layout, fit_line(fit), ["ITERATION", *labels], rows)
     return write_whole(path, "\n".join(lines) + "\n") if lines else None

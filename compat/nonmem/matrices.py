@@ -12,8 +12,8 @@ from ...engine.estimate import is_repeated, names
 from ...engine.fit import Fit
 from ...engine.uncertainty import MatrixState, Uncertainty
 from ..files import write_whole
-from .numbers import ADDITIONAL
-from .titles import fit_line, label_line
+from .file_layout import block, layout_of, parameter_order
+from .titles import fit_line
 
 Array = NDArray[np.float64]
 # Eigenvalue of S, in its unit diagonal form, that is zero but for the precision of the search: the scores of
@@ -94,9 +94,10 @@ def inverse_covariance(fit: Fit, uncertainty: Uncertainty) -> Array | None:
 
 
 def _block(fit: Fit, matrix: Array) -> list[str]:
-    labels = names(fit.model)
-    lines = [fit_line(fit), label_line(["NAME", *labels])]
-    for label, row in zip(labels, matrix, strict=True):
-        values = "".join(" " + ADDITIONAL.number(float(v)) for v in row)
-        lines.append(f" {ADDITIONAL.label(label)}{values}")
-    return lines
+    task = fit.model.covariance
+    layout = layout_of(fit, None if task is None else dict(task.options).get("FORMAT"))
+    order = parameter_order(fit, layout)
+    labels = [names(fit.model)[k] for k in order]
+    arranged = matrix[np.ix_(order, order)]
+    rows = [[layout.name(a), *layout.reals(row)] for a, row in zip(labels, arranged, strict=True)]
+    return block(layout, fit_line(fit), ["NAME", *labels], rows)

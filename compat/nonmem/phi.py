@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ...engine.fit import Fit
 from ..files import write_whole
-from .numbers import ADDITIONAL, integer, objective
-from .titles import EXPECTATION_METHODS, fit_line, label_line, objective_label, triangle
+from .file_layout import block, layout_of
+from .titles import EXPECTATION_METHODS, fit_line, objective_label, triangle
 
 Array = NDArray[np.float64]
 
@@ -37,10 +37,8 @@ def _block(fit: Fit) -> list[str]:
     with_mu = sampled and fit.shows_phi
     names = [f"{'PHI' if with_mu else 'ETA'}({i + 1})" for i in range(n_etas)]
     square = triangle("PHC" if with_mu else "ETC", n_etas)
-    lines = [
-        fit_line(fit),
-        label_line(["SUBJECT_NO", "ID", *names, *square, objective_label(fit.method)]),
-    ]
+    layout = layout_of(fit)
+    rows = []
     individuals = fit.individuals
     effects = individuals.ebe
     if sampled and fit.method != "its":
@@ -52,10 +50,11 @@ def _block(fit: Fit) -> list[str]:
     for k, subject_id in enumerate(fit.data.ids):
         shown = observed[k] and fit.method not in ("fo", "foi")
         values = np.concatenate([effects[k], individuals.cond_cov[k][lower]]) * shown
-        reals = "".join(" " + ADDITIONAL.number(float(v)) for v in values)
         contribution = float(individuals.objective[k]) if observed[k] else 0.0
-        lines.append(integer(k + 1) + integer(float(subject_id)) + reals + objective(contribution))
-    return lines
+        head = [layout.first(k + 1), layout.identifier(float(subject_id))]
+        rows.append([*head, *layout.reals(values), layout.objective(contribution)])
+    columns = ["SUBJECT_NO", "ID", *names, *square, objective_label(fit.method)]
+    return block(layout, fit_line(fit), columns, rows)
 
 
 def write_phm(fits: Sequence[Fit], path: Path) -> Path | None:
@@ -77,7 +76,8 @@ def _mixed_block(fit: Fit) -> list[str]:
     names = [f"{'PHI' if sampled else 'ETA'}({i + 1})" for i in range(n_etas)]
     square = triangle("PHC" if sampled else "ETC", n_etas)
     columns = ["SUBJECT_NO", "ID", "SUBPOP", "PMIX", *names, *square, objective_label(fit.method)]
-    lines = [fit_line(fit), label_line(columns)]
+    layout = layout_of(fit)
+    rows = []
     lower = np.tril_indices(n_etas)
     effects = parts.eta + mu
     for k, subject_id in enumerate(fit.data.ids):
@@ -85,10 +85,9 @@ def _mixed_block(fit: Fit) -> list[str]:
             values = np.concatenate(
                 [[parts.probabilities[k, m]], effects[m, k], parts.covariance[m, k][lower]]
             )
-            reals = "".join(" " + ADDITIONAL.number(float(v)) for v in values)
-            head = integer(k + 1) + integer(float(subject_id)) + integer(m + 1)
-            lines.append(head + reals + objective(float(parts.objective[m, k])))
-    return lines
+            head = [layout.first(k + 1), layout.identifier(float(subject_id)), layout.count(m + 1)]
+            rows.append([*head, *layout.reals(values), layout.objective(float(parts.objective[m, k]))])
+    return block(layout, fit_line(fit), columns, rows)
 
 
 def typical_values(fit: Fit) -> Array:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from ...engine.fit import Fit
 from ...engine.individuals import Shrinkage
 from ..files import write_whole
-from .numbers import ADDITIONAL, integer
+from .file_layout import FileLayout, layout_of
 from .phi import observed_subjects
-from .titles import fit_line, label_line
+from .titles import fit_line
 
 
 def write_shk(fits: Sequence[Fit], path: Path) -> Path:
@@ -36,11 +36,12 @@ def shrinkages(fit: Fit) -> list[tuple[Shrinkage, NDArray[np.int64]]]:
 
 
 def _block(fit: Fit) -> list[str]:
-    labels = label_line(["TYPE", "SUBPOP", *[f"ETA({i + 1})" for i in range(fit.model.n_etas)]])
+    layout = layout_of(fit)
+    labels = layout.labels(["TYPE", "SUBPOP", *[f"ETA({i + 1})" for i in range(fit.model.n_etas)]])
     # readers want the first label in the first column
-    lines = [fit_line(fit), labels.replace(" TYPE", "TYPE ", 1)]
+    lines = layout.head(fit_line(fit), labels.replace(" TYPE", "TYPE ", 1))
     for number, (shrinkage, count) in enumerate(shrinkages(fit), start=1):
-        lines += [_row(kind, number, values) for kind, values in _kinds(shrinkage, count).items()]
+        lines += [_row(layout, kind, number, values) for kind, values in _kinds(shrinkage, count).items()]
     return lines
 
 
@@ -67,6 +68,5 @@ def _kinds(shrinkage: Shrinkage, count: NDArray[np.int64]) -> dict[int, NDArray[
     return packed
 
 
-def _row(kind: int, subpopulation: int, values: NDArray[np.float64]) -> str:
-    reals = "".join(" " + ADDITIONAL.number(float(v)) for v in values)
-    return integer(kind) + integer(subpopulation) + reals
+def _row(layout: FileLayout, kind: int, subpopulation: int, values: NDArray[np.float64]) -> str:
+    return layout.line([layout.first(kind), layout.count(subpopulation), *layout.reals(values)])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...engine.fit import Fit
 from ..files import write_whole
-from .numbers import ADDITIONAL, integer
+from .file_layout import layout_of
 from .phi import observed_subjects
 from .titles import fit_line
 
@@ -23,12 +23,14 @@ def write_shm(fits: Sequence[Fit], path: Path) -> Path:
 
 def _block(fit: Fit) -> list[str]:
     n_etas = fit.model.n_etas
-    leading = "".join(f" {label:<12s}" for label in ("SUBJECT_NO", "ID", "SUBPOP", "PMIX"))
-    flags = "".join(f"{f'ETS({i + 1})':<10s}" for i in range(n_etas))
-    lines = [fit_line(fit), f"{leading} {flags}".rstrip()]
+    layout = layout_of(fit)
+    leading = [layout.form.label(label) for label in ("SUBJECT_NO", "ID", "SUBPOP", "PMIX")]
+    flags = [f"ETS({i + 1})".ljust(9) for i in range(n_etas)]
+    lines = layout.head(fit_line(fit), layout.form.row([*leading, *flags]).rstrip())
     for k, (subject_id, observed) in enumerate(zip(fit.data.ids, observed_subjects(fit), strict=True)):
         shares = [1.0] if fit.subpopulations is None else fit.subpopulations.probabilities[k].tolist()
         for component, share in enumerate(shares, start=1):
-            subject = integer(k + 1) + integer(float(subject_id)) + integer(component)
-            lines.append(f"{subject} {ADDITIONAL.number(share)}" + f"{0 if observed else 1:10d}" * n_etas)
+            subject = [layout.first(k + 1), layout.identifier(float(subject_id)), layout.count(component)]
+            ignorant = [layout.flag(0 if observed else 1)] * n_etas
+            lines.append(layout.line([*subject, layout.form.number(share), *ignorant]))
     return lines

@@ -52,10 +52,13 @@ def lower_population(context: Context, problem: int, source: str) -> tuple[Param
         context, context.parse(parse_options, "PRIOR"), parameters, named, problem, source
     )
     if context.stream.of("THETAI"):
-        if prior is not None and prior.theta is not None:
-            head = context.stream.of("THETAI")[0].head
-            context.error("$THETAI together with a prior of the thetas is not supported", head)
-        parameters = replace(parameters, thetas=transform_initial_values(context, parameters.thetas))
+        means = None if prior is None else prior.theta
+        own, means = transform_initial_values(context, parameters.thetas, means)
+        if prior is not None and means is not None:
+            prior = replace(prior, theta=means)
+            moved = [replace(t, initial=x) for t, x in zip(parameters.beyond, means.mean, strict=False)]
+            parameters = replace(parameters, beyond=(*moved, *parameters.beyond[len(moved) :]))
+        parameters = replace(parameters, thetas=own)
     parameters = replace(
         parameters,
         omega=shift_diagonals(context, parameters.omega),

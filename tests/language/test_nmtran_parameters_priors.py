@@ -157,6 +157,27 @@ def test_arithmetic_of_initial_values(statement: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
+    "statements",
+    [
+        "THETA=LOG(THETAI)",
+        "THETA(1:2)=LOG(THETAI(1:2))\nTHETA(3:4)=LOG(THETAI(3:4))",
+        "THETA(1:NTHETA)=LOG(THETAI(1:NTHETA))\nTHETAP(1:NTHP)=LOG(THETAPI(1:NTHP))",
+    ],
+)
+def test_means_of_a_prior_are_on_the_scale_of_the_thetas(statements: str) -> None:
+    """A variance of 545973 about 7.389 is one of 10000 about 2 for the logarithm (delta method)."""
+    prior = "$PRIOR NWPRI\n$THETAP (7.389 FIX) (2 FIX)\n$THETAPV BLOCK(2) 545973 FIX 30 16"
+    (model,) = models(f"$THETAI\n{statements}\n$THETA (0,5) 2\n$OMEGA 1 1\n$SIGMA 1\n{prior}")
+    assert [theta.initial for theta in model.thetas] == pytest.approx(np.log([5, 2]), rel=1e-14)
+    assert model.prior is not None and model.prior.theta is not None
+    assert model.prior.theta.mean == pytest.approx(np.log([7.389, 2]), rel=1e-14)
+    (block,) = model.prior.theta.covariance
+    wanted = [545973 / 7.389**2, 30 / (7.389 * 2), 16 / 4]
+    assert block.values == pytest.approx(wanted, rel=1e-9)
+    assert block.values[0] == pytest.approx(1e4, rel=1e-4)
+
+
+@pytest.mark.parametrize(
     "statement",
     ["THETA=", "THETA=THETAI(9)", "THETA(3)=1", "X=1", "THETA=LOG(THETAI", "THETA=FOO(1)", "THETA=1 2"],
 )
