@@ -115,17 +115,33 @@ class OtherParameters:
 
 
 class Scores:
-    """Sums over draws of what the observations say of the other parameters."""
+    """Sums over draws of what the observations say of the other parameters.
+
+    With ``shift`` [id, eta, other theta] the random effects go along with the other thetas: to the scores is
+    added ``shift`` times the slope of the log posterior density, whose posterior mean is 0 (a control variate
+    by Stein's identity; Mira, Solgi and Imparato 2013), and the information is that of complete data of which
+    eta - shift theta is kept. ``precision`` [eta, eta] is that of the prior.
+    """
 
     def __init__(
-        self, others: OtherParameters, estimate: Estimate, likelihood: ObservationLikelihood
+        self,
+        others: OtherParameters,
+        estimate: Estimate,
+        likelihood: ObservationLikelihood,
+        shift: Array | None = None,
+        precision: Array | None = None,
     ) -> None:
+        self.shift, self.precision = shift, precision
         self.others, self.estimate, self.likelihood = others, estimate, likelihood
         self.jacobian = others.jacobian(estimate)
         k, m = len(others.thetas), len(others.places)
         n, n_eta = likelihood.n_subjects, likelihood.n_etas
-        self.directions = Directions(np.zeros((len(estimate.theta), k)), np.zeros((n_eta, k)))
+        self.nq = k if shift is None else k + n_eta
+        self.directions = Directions(np.zeros((len(estimate.theta), self.nq)), np.zeros((n_eta, self.nq)))
         self.directions.theta[others.thetas, np.arange(k)] = 1.0
+        self.joint = np.zeros((n, self.nq, self.nq))  # expected information of other thetas and etas
+        if shift is not None:
+            self.directions.eta[:, k:] = np.eye(n_eta)
         self.frozen = None if others.interaction else self._frozen_slopes()
         self.score, self.outer = np.zeros((n, m)), np.zeros((n, m, m))
         self.information = np.zeros((m, m))
@@ -136,7 +152,7 @@ class Scores:
 
     def add(self, eta: Array, weights: Array) -> None:
         """Add draws ``eta`` [draw, id, eta] with ``weights`` [draw, id], in chunks that fit into memory."""
-        for chunk in chunks(self.likelihood, len(eta), len(self.others.thetas)):
+        for chunk in chunks(self.likelihood, len(eta), self.nq):
             self.accumulate(eta[chunk], *self.evaluate(eta[chunk]), weights[chunk])
 
     def evaluate(self, eta: Array) -> tuple[Predictions, Terms]:
@@ -144,7 +160,7 @@ class Scores:
         own = self.estimate
         with np.errstate(all="ignore"):
             made = self.likelihood.predict(own.theta, eta, self.directions, own.sigma, own.omega)
-            terms = self.likelihood.summed(made, own.sigma, self.frozen, len(self.others.thetas))
+            terms = self.likelihood.summed(made, own.sigma, self.frozen, self.nq)
         if self.others.reads_sigma:
             slopes = read_sigma_slopes(self.likelihood, own, eta, self.others.interaction)
             terms = replace(terms, sigma_gradient=slopes)
@@ -163,13 +179,24 @@ class Scores:
             return
         sigma = np.where(used[..., None, None], terms.sigma_gradient, 0.0)
         theta = np.where(used[..., None], terms.gradient, 0.0)
+        if self.shift is not None and self.precision is not None:
+            slope = theta[..., k:] + np.where(used[..., None], 2.0 * eta @ self.precision, 0.0)
+            theta = theta[..., :k] + np.einsum("die,iek->dik", slope, self.shift)
         score = 0.5 * np.concatenate([theta, lower_triangle(sigma)], axis=-1) @ self.jacobian
         self.score += (share[..., None] * score).sum(0)
         by_subject = np.ascontiguousarray(score.transpose(1, 0, 2))
         self.outer += (by_subject * share.T[..., None]).transpose(0, 2, 1) @ by_subject
         known = np.where(used[..., None, None], terms.information, 0.0)
         scale = self.jacobian[:k, :k]
-        self.information[:k, :k] += scale.T @ np.einsum("di,dipq->pq", share, known) @ scale
+        if self.shift is None or self.precision is None:
+            complete = np.einsum("di,dipq->pq", share, known)
+        else:
+            joint = np.einsum("di,dipq->ipq", share, known)
+            self.joint += joint
+            joint[:, k:, k:] += share.sum(0)[:, None, None] * self.precision
+            along = np.concatenate([np.tile(np.eye(k), (len(joint), 1, 1)), self.shift], axis=1)
+            complete = np.einsum("ipk,ipq,iql->kl", along, joint, along)
+        self.information[:k, :k] += scale.T @ complete @ scale
         if len(self.others.places) > k and not self.others.single_eps:
             self.information[k:, k:] += self._sigma_information(eta, made, share)
 

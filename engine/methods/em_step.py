@@ -77,6 +77,12 @@ class EMStep:
         scores.add(eta, weights)
         return self.completed(scores, estimate, eta, weights, component)
 
+    def precision(self, estimate: Estimate) -> Array:
+        """Return the inverse of omega [eta, eta]; zero for random effects without variance."""
+        made, inside = np.zeros_like(estimate.omega), np.ix_(self.population.active, self.population.active)
+        made[inside] = np.linalg.inv(estimate.omega[inside])
+        return made
+
     def completed(
         self, scores: Scores, estimate: Estimate, eta: Array, weights: Array, component: int = 0
     ) -> Statistics:

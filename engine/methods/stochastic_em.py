@@ -15,7 +15,7 @@ from ..mu_model import MuModel
 from ..objective.population import Population
 from ..parameterisation import span
 from ..streams import stream
-from .em_statistics import Statistics
+from .em_statistics import Scores, Statistics
 from .em_step import EMStep
 
 INFLATION = 1.5  # of the initial variances at the start of an annealed burn-in
@@ -25,6 +25,7 @@ BURN_IN_GAIN = 0.2  # of their steps later in burn-in
 HALVINGS = 6
 EVIDENCE_FORGETTING = 0.05
 INFORMATION_FORGETTING = 0.02
+JOINT_FORGETTING = 0.1  # likewise of the information on scored thetas and random effects together
 STUCK_SWEEPS = 25  # after so many without a finite density a subject is an error
 TINY_SD = 0.05  # of a fixed random effect: as the mean of phi its theta would crawl
 
@@ -49,6 +50,8 @@ class State:
         [component, id, active ..]: moments of z = mu + eta.
     average
         Mean of the free vectors of the estimates.
+    joint, fresh
+        [id, other theta and eta, ..] of each component: expected information, averaged and of the last draws.
     kept
         Draws [component, chain, id, active] of z, for the information matrix.
     barren
@@ -69,6 +72,8 @@ class State:
     second: Array = field(default_factory=lambda: np.zeros(()))
     average: Array = field(default_factory=lambda: np.zeros(0))
     kept: list[Array] = field(default_factory=list)
+    joint: list[Array] = field(default_factory=list)
+    fresh: dict[int, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -205,16 +210,45 @@ class StochasticEM:
         total: Statistics | None = None
         for c, chain in enumerate(state.chains):
             weights = np.tile(state.share[c] / self.n_chains, (self.n_chains, 1))
-            made = self.em.statistics(state.estimate, self.full(chain.phi - mu), weights, c)
+            made = self._expected(state, self.full(chain.phi - mu), weights, c)
             total = made if total is None else total + made
         assert total is not None
         return total
+
+    def _expected(self, state: State, eta: Array, weights: Array, component: int) -> Statistics:
+        """Return the statistics of one subpopulation, scores with the least noise.
+
+        Random effects go along with the scored thetas as their posterior means would: so most of what is
+        missing of the information is no noise of the draws any more.
+        """
+        estimate, k = state.estimate, len(self.em.others.thetas)
+        likelihood = self.population.likelihoods[component]
+        if k == 0 or not len(self.active):
+            return self.em.statistics(estimate, eta, weights, component)
+        precision = self.em.precision(estimate)
+        n, n_eta = eta.shape[1:]
+        joint = state.joint[component] if state.joint else np.zeros((n, k + n_eta, k + n_eta))
+        a = self.active + k
+        inside = joint[:, a[:, None], a] + precision[np.ix_(self.active, self.active)]
+        sound = np.linalg.eigvalsh(inside)[:, 0] > 0.0
+        inside = np.where(sound[:, None, None], inside, np.eye(len(a)))
+        shift = np.zeros((n, n_eta, k))
+        shift[:, self.active] = -np.linalg.solve(inside, joint[:, a, :k]) * sound[:, None, None]
+        scores = Scores(self.em.others, estimate, likelihood, shift, precision)
+        scores.add(eta, weights)
+        share = np.maximum(weights.sum(0), 1e-12)[:, None, None]
+        state.fresh[component] = scores.joint / share
+        return self.em.completed(scores, estimate, eta, weights, component)
 
     def _collect_information(self, state: State, fresh: Statistics) -> None:
         """Average the information on the scored parameters, and what is missing of it."""
         own = fresh.score
         missing = (fresh.outer - own[:, :, None] * own[:, None, :]).sum(0)
         missing *= self.n_chains / (self.n_chains - 1.0)  # the mean score is that of these few draws
+        if state.fresh:
+            fresh_joint = [state.fresh[c] for c in range(len(state.chains))]
+            pairs = zip(state.joint or fresh_joint, fresh_joint, strict=True)
+            state.joint = [old + JOINT_FORGETTING * (new - old) for old, new in pairs]
         state.updates += 1
         weight = max(1.0 / state.updates, INFORMATION_FORGETTING)
         if state.updates == 1:

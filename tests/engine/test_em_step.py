@@ -14,6 +14,7 @@ from support.streams import read
 from elbomix.engine.data.batch import build_batch
 from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.failure import ModelFailure
+from elbomix.engine.methods.em_statistics import Scores
 from elbomix.engine.methods.em_step import EMStep, louis_step
 from elbomix.engine.methods.louis import WeightedDraws, louis_information
 from elbomix.engine.mu_design import MuDesign
@@ -85,6 +86,33 @@ def test_no_crawling_where_almost_all_information_is_missing(tmp_path: Path) -> 
     exact = lmm.maximum(rows, found[-1])
     gap = lmm.by_subject(rows, found[-1]).sum() - lmm.by_subject(rows, exact).sum()
     assert gap < 0.1
+
+
+def test_random_effects_that_go_along_change_no_score_and_take_its_noise(tmp_path: Path) -> None:
+    # exact posteriors: the added slope has mean 0; along the regression of the random effects on the thetas
+    # the score of a linear model is the same for every draw, and its information that of the observations
+    rows = lmm.rows()
+    model, data = read(tmp_path, lmm.stream(), rows)
+    em, at = EMStep(Population(model, data), not_mu=frozenset({0, 1, 2})), initial(model)
+    likelihood, precision = em.population.likelihoods[0], em.precision(at)
+    k, made = 3, {}
+    sizes = [z.T @ z / at.sigma[0, 0] for _, _, z in lmm.subjects(rows)]
+    crosses = [z.T @ x / at.sigma[0, 0] for _, x, z in lmm.subjects(rows)]
+    along = np.array([-np.linalg.solve(s + precision, c) for s, c in zip(sizes, crosses, strict=True)])
+    shifts = {"none": None, "any": np.random.default_rng(2).normal(size=along.shape), "best": along}
+    for name, shift in shifts.items():
+        scores = Scores(em.others, at, likelihood, shift, precision)
+        scores.add(*lmm.exact_draws(rows, at))
+        made[name] = scores
+        np.testing.assert_allclose(scores.score[:, :k], made["none"].score[:, :k], rtol=1e-8, atol=1e-8)
+    best = made["best"]
+    spread = best.outer[:, :k, :k] - best.score[:, :k, None] * best.score[:, None, :k]
+    np.testing.assert_allclose(spread, 0.0, atol=1e-7)
+    marginal = sum(
+        x.T @ np.linalg.solve(z @ at.omega @ z.T + at.sigma[0, 0] * np.eye(len(y)), x)
+        for y, x, z in lmm.subjects(rows)
+    )
+    np.testing.assert_allclose(best.information[:k, :k], marginal, rtol=1e-8)
 
 
 def test_fixed_blocks_stay_and_diagonals_stay_diagonal(tmp_path: Path) -> None:
