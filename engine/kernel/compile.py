@@ -25,7 +25,7 @@ from .machine.bare import BARE_SIGNATURES, BARE_TEXTS, matrix_on, vector_on
 from .machine.caching import SOURCE_HASH, cache_folder, compiled_folder, jit, write_whole
 from .machine.machine_code import lowered
 from .source import algebraic, intrinsics
-from .source.model import FUNCTIONS, individual_source, jacobian_source, observe_source, slopes_source
+from .source.model import FUNCTIONS, jacobian_source, record_sources, slopes_source
 from .specialise import ESTIMATION, specialise
 
 Function = Callable[..., Any]
@@ -94,8 +94,8 @@ def kernel_sources(
     wanted = None if wanted is None else tuple(wanted)
     model = specialise(model, reason, wanted)
     order = layout(model, wanted)
-    individual, active = individual_source(model, order)
-    sources = {"individual": individual, **NOTHING, "observe": observe_source(model, order, active)}
+    individual, observe = record_sources(model, order)
+    sources = {"individual": individual, **NOTHING, "observe": observe}
     if isinstance(model.dynamics, OdeDynamics):
         if any(c.equilibrium for c in model.dynamics.compartments):
             if order.held:

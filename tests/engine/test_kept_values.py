@@ -11,6 +11,7 @@ import torch
 from elbomix.engine.data.batch import build_batch
 from elbomix.engine.data.kept import without_unused_memory
 from elbomix.engine.decoder.compile import Decoder
+from elbomix.engine.objective.observations import ObservationLikelihood
 from elbomix.parsers.read import read_data, read_model
 
 DATA = "1,0,10,50,0,1\n1,1,.,50,2,1\n1,2,.,55,4,0\n2,0,10,70,0,0\n2,3,.,70,5,0\n"
@@ -96,3 +97,28 @@ def test_loops_and_rejections(tmp_path: Path) -> None:
     found = means(prepared(tmp_path, code)[0])
     assert found[0] == [30.0, 30.0, 42.0]
     assert found[1][0] == 56.0 and np.isnan(found[1][1])
+
+
+def test_a_value_set_in_pk_and_in_error_keeps_its_derivatives(tmp_path: Path) -> None:
+    """An event between two visits: survival at the first is 1 in $PK until $ERROR says otherwise."""
+    code = (
+        "$SUBROUTINES ADVAN13 TOL=9\n$MODEL COMP=(HAZARD)\n$PK\nIF (NEWIND.LE.1) BEFORE = 1\n"
+        "RATE0 = THETA(1)*EXP(ETA(1))\n$DES\nDADT(1) = RATE0\n$ERROR\nSURV = EXP(-A(1))\nY = SURV\n"
+        "IF (DV.EQ.2) BEFORE = SURV\nIF (DV.EQ.3) Y = BEFORE - SURV\n"
+    )
+    (tmp_path / "data.csv").write_text("1,0,0,1\n1,1,2,0\n1,4,3,0\n2,0,0,1\n2,3,0,0\n")
+    head = "$PROBLEM interval\n$INPUT ID TIME DV MDV\n$DATA data.csv\n"
+    tail = "$THETA (0,0.2)\n$OMEGA 0.1\n$ESTIMATION METHOD=1 LAPLACE LIKE\n"
+    (tmp_path / "run.ctl").write_text(head + code + tail)
+    model = read_model(tmp_path / "run.ctl")
+    likelihood = ObservationLikelihood(model, read_data(model))
+    rate, empty = 0.2, np.zeros((0, 0))
+    terms = likelihood.terms(np.array([rate]), empty, np.zeros((1, 2, 1)), "eta+theta")
+    # subject 1: S(1) and S(1) - S(4); subject 2: S(3); TOL=9 leaves 1e-9 of each amount
+    early, late = np.exp(-rate), np.exp(-4 * rate)
+    between = early - late
+    value = [2 * rate - 2 * np.log(between), 2 * 3 * rate]
+    slope = [2 - 2 * (4 * late - early) / between, 6]
+    np.testing.assert_allclose(terms.value[0], value, rtol=1e-7)
+    np.testing.assert_allclose(terms.gradient[0, :, 1], slope, rtol=1e-7)
+    np.testing.assert_allclose(terms.gradient[0, :, 0], np.multiply(rate, slope), rtol=1e-7)

@@ -48,32 +48,47 @@ def element(array: str, index: int) -> Value:
     return Value(f"{array}[{index}]", {0: f"d{array}[{index}, k]"})
 
 
-def individual_source(model: Model, layout: Layout) -> tuple[str, frozenset[int]]:
-    """Return the text of ``individual``, and the psi slots that depend on theta or eta."""
-    leaf = _record_leaf(layout, None)
-    used: list[frozenset[int]] = []
+def record_sources(model: Model, layout: Layout) -> tuple[str, str]:
+    """Return the texts of ``individual`` and ``observe``.
 
+    A kept variable that either of them leaves with derivatives has derivatives in both: a fixed point, one
+    feeds another.
+    """
+    active: frozenset[str] = frozenset()
+    while True:
+        individual, slots, left = _individual_source(model, layout, active)
+        observe, also = _observe_source(model, layout, slots, active)
+        if left | also <= active:
+            return individual, observe
+        active |= left | also
+
+
+def _individual_source(
+    model: Model, layout: Layout, active: frozenset[str]
+) -> tuple[str, frozenset[int], frozenset[str]]:
+    """Return the text, and the psi slots and kept variables that depend on theta or eta."""
+    leaf = _record_leaf(layout, None)
+    used: frozenset[int] = frozenset()
     slots = {f"psi {i}": e for i, e in enumerate(layout.psi)}
     final = tuple(Assign(name, e) for name, e in slots.items())
     statements = needed_statements((*model.individual, *final), slots)
 
-    def write(active: frozenset[str]) -> tuple[str, frozenset[str]]:
-        environment = _kept(layout, active)
+    def finish(writer: Writer) -> tuple[list[str], list[str]]:
+        nonlocal used
+        values = [writer.read(Variable(name)) for name in slots]
+        used = frozenset(i for i, value in enumerate(values) if value.tangent)
+        outputs = [(f"psi[{i}]", value) for i, value in enumerate(values)]
+        return _outputs([*outputs, *_kept_outputs(layout, writer)])
 
-        def finish(writer: Writer) -> tuple[list[str], list[str]]:
-            values = [writer.read(Variable(name)) for name in slots]
-            used.append(frozenset(i for i, value in enumerate(values) if value.tangent))
-            outputs = [(f"psi[{i}]", value) for i, value in enumerate(values)]
-            return _outputs([*outputs, *_kept_outputs(layout, writer)])
-
-        return _function("individual", statements, leaf, environment, finish, "dtheta", layout)
-
-    text = _with_kept(write)
-    return text, used[-1]
+    environment = _kept(layout, active)
+    text, left = _function("individual", statements, leaf, environment, finish, "dtheta", layout)
+    return text, used, left
 
 
-def observe_source(model: Model, layout: Layout, active_psi: frozenset[int]) -> str:
-    """Return the text of ``observe``."""
+def _observe_source(
+    model: Model, layout: Layout, active_psi: frozenset[int], active: frozenset[str]
+) -> tuple[str, frozenset[str]]:
+    """Return the text, and the kept variables that depend on theta or eta in the end."""
     statements = observation_statements(model, layout.outputs)
     n = layout.n_compartments
     leaf = _record_leaf(layout, n + 2 if model.dynamics else None)
@@ -86,16 +101,12 @@ def observe_source(model: Model, layout: Layout, active_psi: frozenset[int]) -> 
     if model.observation.prediction and model.dynamics is not None:
         start[model.observation.prediction] = element("a", n + 1)
 
-    def write(active: frozenset[str]) -> tuple[str, frozenset[str]]:
-        environment = {**_kept(layout, active), **start}
+    def finish(writer: Writer) -> tuple[list[str], list[str]]:
+        outputs = [(f"out[{i}]", writer.read(Variable(n))) for i, n in enumerate(layout.outputs)]
+        return _outputs([*outputs, *_kept_outputs(layout, writer)])
 
-        def finish(writer: Writer) -> tuple[list[str], list[str]]:
-            outputs = [(f"out[{i}]", writer.read(Variable(n))) for i, n in enumerate(layout.outputs)]
-            return _outputs([*outputs, *_kept_outputs(layout, writer)])
-
-        return _function("observe", statements, leaf, environment, finish, "dtheta", layout)
-
-    return _with_kept(write)
+    environment = {**_kept(layout, active), **start}
+    return _function("observe", statements, leaf, environment, finish, "dtheta", layout)
 
 
 def observation_statements(model: Model, outputs: Iterable[str]) -> tuple[Statement, ...]:
@@ -235,16 +246,6 @@ def _outputs(pairs: Sequence[tuple[str, Value]]) -> tuple[list[str], list[str]]:
     values = [f"{place} = {value.code}" for place, value in pairs]
     tangents = [f"d{place[:-1]}, k] = {value.tangent.get(0, '0.0')}" for place, value in pairs]
     return values, tangents
-
-
-def _with_kept(write: Callable[[frozenset[str]], tuple[str, frozenset[str]]]) -> str:
-    """Write a function, with the kept variables that have derivatives: a fixed point, one feeds another."""
-    active: frozenset[str] = frozenset()
-    while True:
-        text, found = write(active)
-        if found <= active:
-            return text
-        active |= found
 
 
 def _kind(name: str) -> str:
