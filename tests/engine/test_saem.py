@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import kstest, linregress, multivariate_normal
-from support import linear_mixed as lmm
 from support.nonmem_runs import load
 from support.streams import read
 
@@ -394,21 +393,3 @@ def test_theophylline_reaches_the_maximum_of_quadrature(root: Path, seed: int) -
     constant = data.n_observations * np.log(2 * np.pi)
     # the maximum by quadrature with 9 nodes for each eta
     assert minus_two_ll(population, step.estimate) + constant < 338.4119 + 0.1
-
-
-@pytest.mark.slow
-def test_thetas_without_mu_do_not_crawl(tmp_path: Path) -> None:
-    # exact samples: next to nothing of the information on the thetas is left when random effects are unknown
-    rng = np.random.default_rng(4)
-    rows: Rows = []
-    for i in range(40):
-        a, b = rng.multivariate_normal([2.0, -0.5], [[0.5, 0.1], [0.1, 0.3]])
-        x = float(rng.normal())
-        for t in np.linspace(0, 4, 10):
-            y = a + 0.7 * x + b * t + rng.normal(0, 0.1)
-            rows.append({"ID": i + 1, "TIME": float(t), "X": x, "DV": float(y)})
-    model, data = read(tmp_path, lmm.stream(), rows)
-    settings = SaemSettings(burn_in=150, iterations=150, not_mu=frozenset({0, 1, 2}), information=False)
-    found = estimate_saem(Population(model, data), initial(model), settings).estimate
-    exact = lmm.maximum(rows, found)
-    assert lmm.by_subject(rows, found).sum() - lmm.by_subject(rows, exact).sum() < 0.1
