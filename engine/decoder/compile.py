@@ -18,7 +18,7 @@ from ..data.events import beyond_torch
 from ..failure import ModelFailure
 from ..ir.compartment import LinearDynamics
 from ..ir.derivative import derivative_name, differentiate
-from ..ir.expression import Amount, Eps, Known
+from ..ir.expression import Amount, Eps, Known, nodes
 from ..ir.model import Model
 from ..ir.statement import assignments, expressions
 from ..kernel.specialise import specialise
@@ -203,11 +203,11 @@ class Decoder:
 
 
 def needs_event_loop(model: Model) -> str | None:
-    """Return what of the individual model only the event loop can follow, None where torch can."""
+    """Return what of the model only the event loop can follow, None where torch can follow everything."""
     if model.individual_call != "record":
         return f"individual parameters that are computed once per {model.individual_call}"
-    nodes = [*expressions(model.individual), *expressions(model.observation.statements)]
-    dynamic = next((n for n in nodes if isinstance(n, Known) and n.quantity not in _STATIC), None)
+    parts = nodes((model.individual, model.dynamics, model.observation))
+    dynamic = next((n for n in parts if isinstance(n, Known) and n.quantity not in _STATIC), None)
     if dynamic is not None:
         return f"{dynamic.quantity}, which depends on events"
     targets = {a.target for a in assignments(model.individual)}

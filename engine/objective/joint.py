@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.batch import Batch, build_batch
 from ..data.kept import without_unused_memory
+from ..data.switches import with_switch_times
 from ..decoder.compile import Decoder, Prediction, Solver
 from ..ir.dataset import DataSet
 from ..ir.model import Model
@@ -69,6 +70,8 @@ class Joint:
 
     def __init__(self, model: Model, data: DataSet, threads: int = 1, solver: Solver = "compiled") -> None:
         model = without_unused_memory(model, data)
+        if solver == "compiled":
+            model = with_switch_times(model, data)
         self.model, self.data, self.threads, self.solver = model, data, threads, solver
         self.batch = build_batch(model, data)
         self.decoder = Decoder(model, self.batch, solver)

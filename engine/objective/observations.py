@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.kept import without_unused_memory
+from ..data.switches import with_switch_times
 from ..failure import ModelFailure
 from ..ir.compartment import OdeDynamics
 from ..ir.dataset import DataSet
@@ -81,7 +82,8 @@ class ObservationLikelihood:
     def __init__(self, model: Model, data: DataSet, threads: int = 1, component: int | None = None) -> None:
         model = tightened(model)
         self.model, self.data, self.threads, self.component = model, data, threads, component
-        compiled = compile_kernel(without_unused_memory(model, data), wanted=None)
+        prepared = with_switch_times(without_unused_memory(model, data), data)
+        compiled = compile_kernel(prepared, wanted=None)
         self.layout = compiled.layout
         self._rough: tuple[float, ObservationLikelihood] | None = None
         self.kernel = Kernel(compiled, Subjects.build(compiled.model, data))
