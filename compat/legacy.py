@@ -22,6 +22,7 @@ from .legacy_words import (
     NEEDLESS_SAMPLING,
     OFF,
     REFUSED,
+    UNCONSTRAINED,
     WITHOUT_STEP,
 )
 
@@ -68,7 +69,7 @@ def plan(model: Model, method: str, choices: Choices) -> tuple[Model, tuple[Plan
         notices: list[Notice] = []
     else:
         tasks, notices = _one_step(model, method)
-    problems: list[Problem] = []
+    problems = _unconstrained_etas(model)
     steps: list[PlannedStep] = []
     for number, (own, task) in enumerate(tasks, start=1):
         if own in WITHOUT_STEP:
@@ -199,6 +200,18 @@ def _remarks(method: Method, task: EstimationTask | None, problems: list[Problem
         problems.append(Problem("METHOD=HYBRID is not available", task.span, "METHOD=1 is FOCE"))
     needless = {**NEEDLESS, **NEEDLESS_SAMPLING} if method in EXPECTATION else NEEDLESS
     return _grouped(options, needless, task.span)
+
+
+def _unconstrained_etas(model: Model) -> list[Problem]:
+    """Return a problem where omega says, in the legacy engine's way, that etas have no distribution."""
+    blocks = model.omega
+    special = [b.fixed and all(b.element(i, i) == UNCONSTRAINED for i in range(b.size)) for b in blocks]
+    if not model.estimations or not blocks or not all(special):
+        return []
+    message = "an OMEGA of 1.0E+06 FIXED means subjects fitted one by one (unconstrained etas): not available"
+    return [
+        Problem(message, blocks[0].span, "another large variance, say 1.0E+05, gives a vague distribution")
+    ]
 
 
 def _covariance_remarks(model: Model) -> list[Notice]:

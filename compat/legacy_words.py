@@ -112,3 +112,6 @@ WITHOUT_STEP: Mapping[Method, str] = {
     "nuts": "METHOD=NUTS (sampling from the posterior of the population parameters)",
     "chain": "METHOD=CHAIN (random initial values)",
 }
+
+# The variance that, fixed on the whole diagonal of OMEGA, takes the distribution of the random effects away.
+UNCONSTRAINED = 1.0e6

@@ -330,3 +330,14 @@ def test_an_unknown_repair_is_refused(tmp_path: Path) -> None:
     path.write_text(re.sub(r"^\$COV.*$", "$COVARIANCE POSDEF=7", path.read_text(), flags=re.M))
     with pytest.raises(ProblemError, match="POSDEF=7"):
         prepare(path, method="as-written")
+
+
+def test_random_effects_without_a_distribution_are_refused(tmp_path: Path) -> None:
+    """The special case of $OMEGA: 1.0E+06 FIXED on the whole diagonal leaves the population density out."""
+    path = stream(tmp_path, "$ESTIMATION METHOD=1 INTERACTION\n")
+    text = re.sub(r"^\$OMEGA.*\n", "", path.read_text(), flags=re.M)
+    path.write_text(text.replace("$SIGMA", "$OMEGA (1.0E+06 FIXED)x3\n$SIGMA"))
+    with pytest.raises(ProblemError, match="unconstrained etas"):
+        prepare(path, method="as-written")
+    path.write_text(path.read_text().replace("1.0E+06", "1.0E+05"))
+    assert prepare(path, method="as-written").steps
