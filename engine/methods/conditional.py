@@ -55,7 +55,7 @@ STATUS = {
     ),
     "runs_off": Status(
         "not_converged",
-        "the objective has no minimum within reach: it is level in {}, which came from afar and go to infinity",
+        "the objective has no minimum within reach: it is level in {}, which go to infinity",
         "fix or bound one of them, or write the model with parameters that the data determine",
     ),
     "infinite": Status(
