@@ -20,9 +20,8 @@ from .em_step import EMStep
 from .louis import WeightedDraws
 
 ENOUGH = 20  # effective draws for each random effect, from which on a proposal follows them
-GUARDED_SHARE = (
-    0.1  # of effective draws, below which half of a subject's draws come from the prior from then on
-)
+# of effective draws, below which half of a subject's draws come from the prior from then on
+GUARDED_SHARE = 0.1
 HEAVY_TAILS = 4  # degrees of freedom of the next proposal of a subject with fewer
 LONGEST = 2.0  # change of a scale in one iteration, as a factor
 

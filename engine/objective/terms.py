@@ -14,9 +14,7 @@ Table4 = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 NORMAL, LIKELIHOOD, MINUS_TWO_LL, UNOBSERVED, FLAGGED = 0, 1, 2, -1, -2
-IMPOSSIBLE = (
-    10_000.0  # what NONMEM adds for a record whose likelihood is zero, as its printed objectives tell
-)
+IMPOSSIBLE = 10_000.0  # what NONMEM adds for a record whose likelihood is zero: its printed objectives tell
 
 
 @jit
