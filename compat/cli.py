@@ -1,4 +1,4 @@
-"""The command line: ``elbomix fit`` and ``elbomix check``.
+"""The command line: ``elbomix fit``, ``elbomix predict`` and ``elbomix check``.
 
 Nothing heavy is imported before a command runs, so ``elbomix --help`` answers at once.
 
@@ -84,7 +84,7 @@ def command() -> None:
     "--estimates-from",
     type=CONTROL_FILE,
     metavar="FILE",
-    help="Start from the final estimates of an earlier run: its .ext or fit.json.",
+    help="Start from the final estimates of a run: its .ext, fit.json or populationParameters.txt.",
 )
 @click.option(
     "--hidden",
@@ -164,6 +164,60 @@ def fit(
     if not quiet:
         show_report(result.fits, result.files)
     sys.exit(FINISHED if result.fits[-1].status.code in ("converged", "evaluated") else NOT_CONVERGED)
+
+
+@command.command(epilog=EXIT_CODES)
+@click.argument("file", type=CONTROL_FILE)
+@click.option(
+    "--data",
+    metavar="FILE",
+    help="Data file in place of the control file's; relative to the control file.",
+)
+@click.option(
+    "--estimates-from",
+    type=CONTROL_FILE,
+    metavar="FILE",
+    help="Predict at the estimates of a run: its .ext, fit.json or populationParameters.txt.",
+)
+@click.option(
+    "--solver",
+    type=click.Choice(["compiled", "cvode"]),
+    default="compiled",
+    show_default=True,
+    help="What solves differential equations; cvode: CVODE at the tolerances of Monolix or of TOL.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="File for the table (default: standard output).",
+)
+def predict(
+    file: Path,
+    data: str | None,
+    estimates_from: Path | None,
+    solver: Literal["compiled", "cvode"],
+    output: Path | None,
+) -> None:
+    """Predict the observations of FILE for typical subjects (PRED, popPred) and write them as CSV."""
+    from ..engine.failure import NumericalFailure
+    from ..parsers.problem import ProblemError
+    from . import predict as prediction
+    from .files import write_whole
+
+    try:
+        table = prediction.predict(file, data=data, estimates_from=estimates_from, solver=solver)
+    except ProblemError as error:
+        click.echo(str(error), err=True)
+        sys.exit(BAD_INPUT)
+    except NumericalFailure as failure:
+        click.echo(f"error: {failure}", err=True)
+        sys.exit(NOT_CONVERGED)
+    text = table.to_csv(index=False, float_format="%.15g", lineterminator="\n")
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_whole(output, text)
 
 
 @command.command()

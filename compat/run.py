@@ -129,7 +129,8 @@ def fit(
     evaluate
         Evaluate at the initial estimates in place of estimating.
     estimates_from
-        The ``.ext`` file or ``fit.json`` of an earlier run whose final estimates replace the initial ones.
+        The ``.ext`` file, ``fit.json`` or (of Monolix) ``populationParameters.txt`` of an earlier run whose
+        final estimates replace the initial ones.
     observer
         Called with every :class:`~elbomix.engine.fit.Iteration`.
 

@@ -1,4 +1,4 @@
-"""Parameter values read back from results: an ``.ext`` file (NONMEM's own too) or ``fit.json``."""
+"""Parameter values read back from results: an ``.ext`` file, ``fit.json``, or Monolix's file of estimates."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from ..engine.estimate import Estimate, names
 from ..engine.ir.model import Model
 from ..parsers.problem import Problem, ProblemError
+from .monolix.estimates import is_monolix, monolix_estimates
 
 _FINAL_ROW = "-1000000000"
 _BETWEEN_LABELS = re.compile(r"\s+|\s*,(?=\s*[A-Z])")  # the comma inside SIGMA(1,1) is none
@@ -28,7 +29,12 @@ def read_estimates(path: Path, model: Model) -> Estimate:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise _refusal(f"cannot read the estimates in {path}: {error.strerror}") from error
-    values = _from_json(text, path) if text.lstrip().startswith("{") else _from_ext(text, path)
+    if text.lstrip().startswith("{"):
+        values = _from_json(text, path)
+    elif is_monolix(text):
+        values = monolix_estimates(text, path, model)
+    else:
+        values = _from_ext(text, path)
     return _assemble(values, model, path)
 
 
@@ -67,7 +73,8 @@ def _from_ext(text: str, path: Path) -> dict[str, float]:
         elif re.split(r"[,\s]+", line.strip())[0] == _FINAL_ROW:
             final = re.split(r"[,\s]+", line.strip())
     if not labels:
-        raise _refusal(f"{path} has no line of column labels", "expected an .ext file or fit.json")
+        known = "expected an .ext file, fit.json or populationParameters.txt"
+        raise _refusal(f"{path} has no line of column labels", known)
     if not final:
         raise _refusal(
             f"{path} has no final estimates (row {_FINAL_ROW}) in its last table",

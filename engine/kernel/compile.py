@@ -88,11 +88,11 @@ class CompiledModel:
 
 
 def kernel_sources(
-    model: Model, reason: int = ESTIMATION, wanted: Iterable[str] | None = ()
+    model: Model, reason: int = ESTIMATION, wanted: Iterable[str] | None = (), recognise: bool = True
 ) -> tuple[Model, Layout, dict[str, str]]:
     """Return the specialised model, its layout and the text of each function."""
     wanted = None if wanted is None else tuple(wanted)
-    model = specialise(model, reason, wanted)
+    model = specialise(model, reason, wanted, recognise)
     order = layout(model, wanted)
     individual, observe = record_sources(model, order)
     sources = {"individual": individual, **NOTHING, "observe": observe}
@@ -134,20 +134,20 @@ def show_kernel(model: Model, reason: int = ESTIMATION) -> str:
 
 
 def compile_kernel(
-    model: Model, reason: int = ESTIMATION, wanted: Iterable[str] | None = ()
+    model: Model, reason: int = ESTIMATION, wanted: Iterable[str] | None = (), recognise: bool = True
 ) -> CompiledModel:
     """Compile ``model``, or read its machine code from the cache folder.
 
     ``reason`` is why the model runs (Known ``icall``); what holds for other reasons only is left out.
     ``wanted`` names variables of the individual model, beside those of tables, to have in ``out``;
-    None leaves only what a likelihood reads there.
+    None leaves only what a likelihood reads there. ``recognise``: see :func:`.specialise.specialise`.
 
     Raises
     ------
     ModelFailure
         Where the model asks for something the kernel does not have; with the place in the control file.
     """
-    model, order, sources = kernel_sources(model, reason, wanted)
+    model, order, sources = kernel_sources(model, reason, wanted, recognise)
     made = {name: _compiled(name, text) for name, text in sources.items()}
     bare = {name: _bare(name, sources[name]) for name in BARE_TEXTS}
     return CompiledModel(model, order, **made, bare=bare, source="\n\n".join(sources.values()))

@@ -35,13 +35,13 @@ Function = Callable[..., Any]
 
 _I, _F, _VECTOR = types.int64, types.float64, types.float64[::1]
 _DESIGN, _MOTION, _EVENTS, _COURSE = (Pointer(KINDS[n]) for n in ("Design", "Motion", "Events", "Course"))
-_ADVANCE = types.FunctionType(_I(_F, _F, _DESIGN, _MOTION, BARE_SLOPES, JACOBIAN, EQUILIBRIUM))
+ADVANCE = types.FunctionType(_I(_F, _F, _DESIGN, _MOTION, BARE_SLOPES, JACOBIAN, EQUILIBRIUM))
 _VELOCITY = types.FunctionType(_I(_F, _DESIGN, _MOTION, BARE_SLOPES, _VECTOR))
 _FIND_REST = types.FunctionType(_I(_F, _DESIGN, _MOTION, BARE_SLOPES, JACOBIAN))
 _MODEL = (BARE_INDIVIDUAL, BARE_SLOPES, JACOBIAN, EQUILIBRIUM)
-_SOLVER = types.NamedTuple((_ADVANCE, _VELOCITY, _FIND_REST, *_MODEL), Solver)  # type: ignore[no-untyped-call]
+_SOLVER = types.NamedTuple((ADVANCE, _VELOCITY, _FIND_REST, *_MODEL), Solver)  # type: ignore[no-untyped-call]
 _GIVE_DOSE = types.FunctionType(_I(_I, _DESIGN, _EVENTS, _COURSE, _SOLVER))
-_SOLVERS = (_ADVANCE, _VELOCITY, _FIND_REST, _GIVE_DOSE)
+_SOLVERS = (ADVANCE, _VELOCITY, _FIND_REST, _GIVE_DOSE)
 _KEPT: list[Function] = []  # whose addresses are in use
 
 advance_at, velocity_at, find_rest_at, give_dose_at = (at_address(kind) for kind in _SOLVERS)

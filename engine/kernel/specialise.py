@@ -45,11 +45,14 @@ from .linear.linear_ode import as_linear
 ESTIMATION = 2
 
 
-def specialise(model: Model, reason: int = ESTIMATION, wanted: Iterable[str] | None = ()) -> Model:
+def specialise(
+    model: Model, reason: int = ESTIMATION, wanted: Iterable[str] | None = (), recognise: bool = True
+) -> Model:
     """Return ``model`` for one reason to run (Known ``icall``), in the form that its kernel is written from.
 
-    Variables of the right-hand side that the observation model, tables or ``wanted`` read are computed in the
-    observation model from the amounts at the record; ``wanted`` as in :func:`.layout.layout`.
+    Unless ``recognise`` is False linear differential equations become linear dynamics. Variables of the
+    right-hand side that the observation model, tables or ``wanted`` read are computed in the observation
+    model from the amounts at the record; ``wanted`` as in :func:`.layout.layout`.
     """
 
     def change(node: Expression) -> Expression:
@@ -73,7 +76,8 @@ def specialise(model: Model, reason: int = ESTIMATION, wanted: Iterable[str] | N
         )
         statements = needed_statements(model.dynamics.statements, names)
         ode = replace(model.dynamics, statements=statements)
-        model = model.replace(dynamics=as_linear(ode) or ode)
+        linear = as_linear(ode) if recognise else None
+        model = model.replace(dynamics=linear or ode)
     model = _with_shared_memory(model, wanted)
     if wanted is not None:
         return model

@@ -8,7 +8,10 @@ no more than the error of that solver.
 
 from __future__ import annotations
 
+import csv
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,11 @@ import pytest
 from support import cvode, monolix
 from support.simulation import Simulation
 
+import elbomix
+from elbomix.compat.predict import cvode_settings
+from elbomix.engine.estimate import initial
 from elbomix.engine.ir.compartment import LinearDynamics, OdeDynamics
+from elbomix.engine.prediction.population import population_predictions
 from elbomix.parsers.read import read_data, read_model
 
 CLOSED = [
@@ -65,6 +72,59 @@ def test_kept_values_are_those_of_cvode(shared: Path, name: str) -> None:
     found = case.predicted(cvode.CvodeSimulation(model, data), theta)
     same = cvode.six_digits(found) == cvode.six_digits(cvode.kept(name))
     assert same.mean() > 0.9  # another version may round a step otherwise
+
+
+@pytest.mark.parametrize(("case", "project", "results"), CLOSED, ids=lambda x: x if "-" in x else "")
+def test_predict_gives_what_monolix_printed(shared: Path, case: str, project: str, results: str) -> None:
+    folder = shared / "corpus" / "monolix" / case
+    file = folder / results / "populationParameters.txt"
+    found = elbomix.predict(folder / project, estimates_from=file)
+    reference = monolix.predictions(folder / results / "predictions.txt")
+    np.testing.assert_allclose(found["PRED"], np.array(reference["popPred"], dtype=float), rtol=5e-6)
+
+
+def test_predict_by_cvode_gives_what_monolix_printed(shared: Path) -> None:
+    """Of a system of differential equations, all 321 predictions and all six digits of each."""
+    pytest.importorskip("sksundae", reason="scikit-sundae (CVODE) is not here")
+    folder = shared / "corpus" / "monolix" / "bab-nimo-2021"
+    results = folder / "nimo-monolix"
+    found = elbomix.predict(
+        folder / "nimo.mlxtran", estimates_from=results / "populationParameters.txt", solver="cvode"
+    )
+    reference = monolix.predictions(results / "predictions.txt")
+    printed = np.array(reference["popPred"], dtype=float)
+    np.testing.assert_array_equal(found["TIME"], np.array(reference["time"], dtype=float))
+    np.testing.assert_allclose(found["DV"], np.array(reference["rx_prd_conc"], dtype=float), rtol=5e-6)
+    np.testing.assert_allclose(found["PRED"], printed, rtol=1e-4)
+    assert (cvode.six_digits(found["PRED"].to_numpy()) == printed).all()
+
+
+@pytest.mark.parametrize("name", ["emax", "neutropenia", "antibodies"])
+def test_cvode_steps_as_monolix_does(shared: Path, name: str) -> None:
+    """As often as the independent run of CVODE, our event loop around it gives Monolix's six digits."""
+    pytest.importorskip("sksundae", reason="scikit-sundae (CVODE) is not here")
+    case, corpus = cvode.CASES[name], shared / "corpus" / "monolix"
+    model, data, theta = case.read(corpus)
+    estimate = replace(initial(model), theta=theta)
+    found = population_predictions(model, data, estimate, cvode_settings(model))
+    same = cvode.six_digits(found) == case.printed(corpus, model, data)
+    assert same.sum() >= 0.98 * case.same  # another version may round a step otherwise
+
+
+def test_likelihood_at_the_estimates_of_monolix(shared: Path) -> None:
+    """Both by importance sampling: their difference is Monte Carlo error (3 SE, 1 in 370 false alarms)."""
+    folder = shared / "corpus" / "monolix" / "m2rx-warfarin-cov1"
+    with (folder / "w1" / "LogLikelihood" / "logLikelihood.txt").open() as file:
+        theirs = {name: float(value) for name, value in list(csv.reader(file))[1:]}
+    fit = elbomix.fit(
+        folder / "warfarin_covariate1_project.mlxtran",
+        method="imp",
+        evaluate=True,
+        estimates_from=folder / "w1" / "populationParameters.txt",
+    )
+    assert fit.objective_se is not None
+    error = math.hypot(fit.objective_se, theirs["standardError"])
+    assert abs(fit.ofv + fit.constant - theirs["OFV"]) < 3 * error
 
 
 def test_macros_predict_what_monolix_printed(shared: Path, tmp_path: Path) -> None:

@@ -247,6 +247,48 @@ def _total(motion: Motion) -> None:
             sums[1 + q] += dy[i, q]
 
 
+@inlined
+def begin_output(t0: float, t1: float, design: Design, motion: Motion) -> float:
+    """Return what is in the compartments or enters them until ``t1``; its slopes count as arrived."""
+    if design.has_output == 0 or motion.on[design.n] == 0:
+        return 0.0
+    sums, slot = motion.sums, design.output[0]
+    fraction = motion.p[slot] if slot >= 0 else 1.0
+    _total(motion)
+    for i in range(design.n):
+        sums[0] += motion.r[i] * (t1 - t0)
+        for q in range(motion.dout.size):
+            sums[1 + q] += motion.dr[i, q] * (t1 - t0)
+    for q in range(motion.dout.size):
+        motion.dout[q] += fraction * sums[1 + q]
+    return float(sums[0])
+
+
+@inlined
+def arrive(total: float, design: Design, motion: Motion) -> int:
+    """Empty what is off, and let what is missing of ``total`` arrive in the output compartment."""
+    y = motion.y
+    motion.flags[SAME] = 1
+    for i in range(design.n):
+        if motion.on[i] == 0:
+            if y[i] != 0.0 and design.kind == ODE and design.feeds[i] == 1:
+                return FED_WHILE_OFF
+            empty(i, motion)
+        if not np.isfinite(y[i]):
+            return NOT_FINITE
+    if design.has_output == 1 and motion.on[design.n] == 1:
+        slot = design.output[0]
+        fraction = motion.p[slot] if slot >= 0 else 1.0
+        _total(motion)
+        lost = total - motion.sums[0]
+        motion.out[0] += fraction * lost
+        for q in range(motion.dout.size):
+            motion.dout[q] -= fraction * motion.sums[1 + q]
+            if slot >= 0:
+                motion.dout[q] += motion.dp[slot, q] * lost
+    return FINE
+
+
 def advance(
     t0: float,
     t1: float,
@@ -259,20 +301,7 @@ def advance(
     """Move the state from ``t0`` to ``t1``, which may lie before it, under constant inputs."""
     if t1 == t0 or design.kind == 0:
         return FINE
-    filling = design.has_output == 1 and motion.on[design.n] == 1
-    sums, nq = motion.sums, motion.dout.size
-    lost, fraction = 0.0, 1.0
-    slot = design.output[0]
-    if filling:
-        fraction = motion.p[slot] if slot >= 0 else 1.0
-        _total(motion)
-        for i in range(design.n):
-            sums[0] += motion.r[i] * (t1 - t0)
-            for q in range(nq):
-                sums[1 + q] += motion.dr[i, q] * (t1 - t0)
-        lost = sums[0]
-        for q in range(nq):
-            motion.dout[q] += fraction * sums[1 + q]
+    total = begin_output(t0, t1, design, motion)
     y, dy, r, dr = motion.y, motion.dy, motion.r, motion.dr
     if design.kind == LINEAR:
         status = ready(design, motion)
@@ -288,23 +317,7 @@ def advance(
         )  # fmt: skip
         if code != 0:
             return INTEGRATION + code
-    motion.flags[SAME] = 1
-    for i in range(design.n):
-        if motion.on[i] == 0:
-            if y[i] != 0.0 and design.kind == ODE and design.feeds[i] == 1:
-                return FED_WHILE_OFF
-            empty(i, motion)
-        if not np.isfinite(y[i]):
-            return NOT_FINITE
-    if filling:
-        _total(motion)
-        lost -= sums[0]
-        motion.out[0] += fraction * lost
-        for q in range(nq):
-            motion.dout[q] -= fraction * sums[1 + q]
-            if slot >= 0:
-                motion.dout[q] += motion.dp[slot, q] * lost
-    return FINE
+    return arrive(total, design, motion)
 
 
 @inlined

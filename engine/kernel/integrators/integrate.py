@@ -64,6 +64,7 @@ HOLD = types.FunctionType(types.int64(types.float64, _vector, _matrix, _vector, 
 FINE, TOO_MANY_STEPS, STEP_TOO_SMALL, NOT_FINITE, SENSITIVITY_NOT_FINITE = range(5)
 BACKWARD = 5  # of events/steady_state.py
 NO_EQUILIBRIUM, SINGULAR = 6, 7  # of equilibrium.py
+CVODE_FAILED = 8  # of prediction/cvode.py
 REMEDIES = {
     TOO_MANY_STEPS: (
         "The ODE solver used up its steps between two records.",
@@ -93,6 +94,10 @@ REMEDIES = {
     SINGULAR: (
         "There is no single steady state: some compartment keeps all that enters it.",
         "Leave that compartment out, or give the doses themselves.",
+    ),
+    CVODE_FAILED: (
+        "CVODE gave up between two records.",
+        "Leave --solver at its default, whose own message says more.",
     ),
 }
 

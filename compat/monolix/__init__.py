@@ -1,0 +1,1 @@
+"""Monolix output files."""

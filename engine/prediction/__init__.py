@@ -1,0 +1,1 @@
+"""Predictions at given estimates, without estimation."""
