@@ -68,7 +68,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         fit = ["-m", "elbomix.compat", "fit", str(CONTROL), "--threads", str(options.threads)]
         kinds = {
-            "imports": ["-c", "import elbomix.compat.run, elbomix.engine.run, elbomix.compat.plots"],
+            "imports": [
+                "-c",
+                "import elbomix.compat.run, elbomix.engine.run.autoencoder, elbomix.compat.plots",
+            ],
             "fit": [*fit, "--output", f"{folder}/fit"],
             "fit with selection": [*fit, "--covariates", "WT,SEX", "--output", f"{folder}/selection"],
         }

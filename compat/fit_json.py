@@ -56,8 +56,8 @@ import numpy as np
 from ..engine.estimate import is_fixed, names
 from ..engine.estimate import labels as given_labels
 from ..engine.fit import Fit
-from ..engine.sampling_importance_resampling import PERCENTILES, Resampling
 from ..engine.selection.outcome import EffectResult, Selection
+from ..engine.uncertainty.sampling_importance_resampling import PERCENTILES, Resampling
 from .files import write_whole
 from .start_values import read_estimates, required_names
 

@@ -28,7 +28,7 @@ from .legacy_words import (
 
 if TYPE_CHECKING:
     from ..engine.decoder.compile import Solver
-    from ..engine.planned_step import PlannedStep
+    from ..engine.run.planned_step import PlannedStep
 
 AS_WRITTEN = "as-written"
 VAE_SEED = 1
@@ -121,7 +121,7 @@ def _one_step(model: Model, method: str) -> tuple[list[tuple[Method, EstimationT
 def _step(
     model: Model, number: int, words: Words, choices: Choices, is_last: bool, problems: list[Problem]
 ) -> PlannedStep:
-    from ..engine.planned_step import PlannedStep
+    from ..engine.run.planned_step import PlannedStep
 
     method = words.method
     evaluate_only = choices.evaluate or words.evaluate_only

@@ -10,12 +10,12 @@ from ..engine.ir.task import CovarianceTask, EstimationTask, Method
 from ..parsers.problem import Problem
 
 if TYPE_CHECKING:
-    from ..engine.covariance_step import CovarianceSettings, Repair
     from ..engine.methods.trend import TrendTest
     from ..engine.objective.importance_density import Points
     from ..engine.objective.nesting import NestingSettings
-    from ..engine.planned_step import Settings
-    from ..engine.sampling_importance_resampling import ResamplingSettings
+    from ..engine.run.planned_step import Settings
+    from ..engine.uncertainty.covariance_step import CovarianceSettings, Repair
+    from ..engine.uncertainty.sampling_importance_resampling import ResamplingSettings
 
 GRADIENT: frozenset[Method] = frozenset({"fo", "foi", "foce", "focei", "laplace", "laplacei", "agq"})
 SEED = 11456  # of the legacy engine's random numbers where a step names none
@@ -252,7 +252,7 @@ def _not_mu(words: Words) -> frozenset[int]:
 
 def covariance_settings(task: CovarianceTask, problems: list[Problem]) -> CovarianceSettings:
     """Return the settings of the covariance step."""
-    from ..engine.covariance_step import CovarianceSettings
+    from ..engine.uncertainty.covariance_step import CovarianceSettings
 
     options = dict(task.options)
     matrix = options.get("MATRIX", "")
@@ -279,7 +279,7 @@ def _resampling(
     options: dict[str, str], task: CovarianceTask, problems: list[Problem]
 ) -> ResamplingSettings | None:
     """Return how SIRSAMPLE and its companions ask for samples of the estimates, or None."""
-    from ..engine.sampling_importance_resampling import ResamplingSettings
+    from ..engine.uncertainty.sampling_importance_resampling import ResamplingSettings
 
     asked = options.get("SIRSAMPLE", "-1").strip("\"'")
     try:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ..engine.fit import Fit
     from ..engine.ir.model import Model
     from ..engine.iteration import Iteration
-    from ..engine.planned_step import PlannedStep
-    from ..engine.sampling_importance_resampling import Resampling
+    from ..engine.run.planned_step import PlannedStep
     from ..engine.selection.outcome import Selection
+    from ..engine.uncertainty.sampling_importance_resampling import Resampling
 
 FIT, ENCODER, SELECTION, PATH = "fit.json", "encoder.pt", "selection.csv", "covariate_path.csv"
 _BY_ROOT = (

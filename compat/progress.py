@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from ..engine.iteration import Iteration
-    from ..engine.planned_step import PlannedStep
+    from ..engine.run.planned_step import PlannedStep
 
 EVERY = 10  # iterations between two plain lines of one phase
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ..engine.fit import Fit
     from ..engine.ir.effects import Effect
     from ..engine.iteration import Iteration, Observer
-    from ..engine.planned_step import PlannedStep
-    from ..engine.steps import StepObserver
+    from ..engine.run.planned_step import PlannedStep
+    from ..engine.run.steps import StepObserver
 
 INPUT_ERRORS = (ProblemError, CandidateError)  # the input is wrong, the message says what to do
 _NEEDS_COVARIATES = "chooses among candidate effects: name them with --covariates"
@@ -229,7 +229,7 @@ def execute(job: Job, observer: StepObserver | None = None) -> Result:
 
     Where a later step breaks down the files of the steps before it are written, and the failure goes on.
     """
-    from ..engine.steps import LaterStepFailure, run_steps
+    from ..engine.run.steps import LaterStepFailure, run_steps
 
     folder = _folder(job)
     watchers = [watcher for watcher in (folder, observer) if watcher is not None]

@@ -17,9 +17,9 @@ from .ir.model import Model
 from .iteration import Iteration, Status
 from .likelihood import ImportanceLikelihood, LinearisedLikelihood
 from .methods.step import Convergence, Search
-from .sampling_importance_resampling import Resampling
 from .selection.outcome import Selection
-from .uncertainty import InformationMatrices, Uncertainty
+from .uncertainty.sampling_importance_resampling import Resampling
+from .uncertainty.standard_errors import InformationMatrices, Uncertainty
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...engine.estimate import is_repeated, names
 from ...engine.fit import Fit
-from ...engine.uncertainty import MatrixState, Uncertainty
+from ...engine.uncertainty.standard_errors import MatrixState, Uncertainty
 from ..files import write_whole
 from .file_layout import block, layout_of, parameter_order
 from .titles import fit_line

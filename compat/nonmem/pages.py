@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...engine.estimate import is_fixed, is_repeated
 from ...engine.fit import Fit
-from ...engine.uncertainty import Uncertainty
+from ...engine.uncertainty.standard_errors import Uncertainty
 from .ext import sd_and_correlation_errors, sd_and_correlations
 from .matrices import correlation, information_to_show, inverse_covariance
 from .numbers import exponent

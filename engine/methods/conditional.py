@@ -25,8 +25,8 @@ from ..objective.evaluation import Evaluation, Objective, posterior_covariance
 from ..objective.of_method import objective_of
 from ..objective.penalised import penalised
 from ..objective.population import Population
-from ..parameterisation import Parameterisation
-from ..scaled_parameters import ScaledParameters
+from ..parameterisation.scaled import ScaledParameters
+from ..parameterisation.unconstrained import Parameterisation
 from .mode_checks import EXACT, is_degenerate, mode_warnings
 from .quasi_newton import Limits, Minimum, Visited, Watcher, minimise
 from .ridge import runs_off

@@ -16,7 +16,7 @@ from ..objective.observations import Frozen, ObservationLikelihood, Terms
 from ..objective.population import Population
 from ..objective.slopes import slopes_by_value
 from ..objective.terms import NORMAL
-from ..parameterisation import Parameterisation
+from ..parameterisation.unconstrained import Parameterisation
 
 MEMORY = 200e6  # bytes of one kernel call
 DISPLACEMENT = 1e-4  # of the free parameters of sigma, in differences of exact slopes

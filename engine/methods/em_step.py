@@ -18,7 +18,7 @@ from ..ir.model import Model
 from ..mu_model import MuModel
 from ..objective.population import Population
 from ..objective.prior import PriorPenalty
-from ..parameterisation import Parameterisation, span
+from ..parameterisation.unconstrained import Parameterisation, span
 from .em_statistics import OtherParameters, Scores, Statistics
 
 OMEGA_FLOOR = 1e-8  # of a block's initial variances: keeps the prior a density

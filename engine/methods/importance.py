@@ -28,7 +28,7 @@ from ..objective.sampling import (
     log_weights,
     weighted_moments,
 )
-from ..tensor_parameterisation import TensorParameterisation
+from ..parameterisation.tensor import TensorParameterisation
 from .quasi_newton import Limits, Single, minimise
 from .sample_em import SampleEM
 from .vae import VaeSettings

@@ -16,9 +16,9 @@ import numpy as np
 
 from ..estimate import Array, Estimate, Gradient
 from ..kernel.kernel import Directions, Predictions
-from ..natural_parameters import NaturalParameters
 from ..objective.observations import Frozen, ObservationLikelihood
 from ..objective.prior import PriorPenalty
+from ..parameterisation.natural import NaturalParameters
 from .em_statistics import chunks, read_sigma_slopes
 from .em_step import EMStep
 

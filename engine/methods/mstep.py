@@ -20,8 +20,8 @@ from ..estimate import Array, Estimate
 from ..ir.model import Model
 from ..ir.parameter import CovarianceBlock
 from ..objective.joint import Joint
+from ..parameterisation.tensor import TensorParameterisation
 from ..selection.l0 import L0Solution, profile_out, regress, solve_l0
-from ..tensor_parameterisation import TensorParameterisation
 
 OMEGA_FLOOR = 1e-8  # relative to the block's initial variance: keeps the prior a density
 SIGMA_FLOOR = 1e-12  # likewise

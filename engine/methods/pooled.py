@@ -14,8 +14,8 @@ from torch import Tensor
 from ..decoder.compile import Decoder
 from ..estimate import Array, Estimate
 from ..objective.joint import Joint
+from ..parameterisation.tensor import TensorParameterisation
 from ..randomness import generator
-from ..tensor_parameterisation import TensorParameterisation
 from .quasi_newton import Limits, Single, Visited, minimise
 
 MAX_EVALUATIONS = 100

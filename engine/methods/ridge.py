@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..parameterisation import Parameterisation
+from ..parameterisation.unconstrained import Parameterisation
 from .quasi_newton import Function, Minimum
 
 LEVEL = 0.1  # rise over an e-fold below which a parameter is not even known to a factor of 20

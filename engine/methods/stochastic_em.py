@@ -13,7 +13,7 @@ from ..inner.metropolis import Chains, Density, Kernels, Sweep, learn, start_cha
 from ..ir.model import Model
 from ..mu_model import MuModel
 from ..objective.population import Population
-from ..parameterisation import span
+from ..parameterisation.unconstrained import span
 from ..streams import stream
 from .em_statistics import Scores, Statistics
 from .em_step import EMStep

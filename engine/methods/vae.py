@@ -22,8 +22,8 @@ from ..ir.compartment import OdeDynamics
 from ..iteration import Iteration, Observer
 from ..objective.elbo import gaussian_divergence
 from ..objective.joint import LOG_2PI, Joint, log_likelihood
+from ..parameterisation.tensor import TensorParameterisation
 from ..randomness import generator
-from ..tensor_parameterisation import TensorParameterisation
 from .adam import Adam
 from .encoder import Encoder, Features, build_features
 from .mstep import EffectPenalty, L0Problem, Moments, MuRegression, ResidualModel, update_omega

@@ -19,8 +19,8 @@ from ..decoder.compile import Decoder, Structure
 from ..estimate import Array
 from ..inner.posterior import Posterior, difference_step, slopes
 from ..likelihood import ImportanceLikelihood
+from ..parameterisation.tensor import TensorParameterisation
 from ..randomness import t_points
-from ..tensor_parameterisation import TensorParameterisation
 from .joint import CHUNK_ELEMENTS, Chunk, Joint, log_likelihood, log_normal_density
 
 DIFFERENCE = 1e-4  # relative step between gradients; errors of solvers are far below it

@@ -13,7 +13,7 @@ from ..ir.model import Model
 from ..kernel.compile import compile_kernel
 from ..kernel.kernel import Kernel
 from ..kernel.subjects import Subjects
-from ..tabulation import known_values
+from ..tables.tabulation import known_values
 from .cvode import CvodeKernel, CvodeSettings
 
 

@@ -18,7 +18,7 @@ from ..methods.vae import VaeSettings
 from ..objective.joint import Joint
 from ..objective.sampling import Draws, effective_sample_size, likelihood_ratio
 from ..selection.outcome import EffectResult, Selection
-from ..uncertainty import Uncertainty
+from ..uncertainty.standard_errors import Uncertainty
 from .neighbourhood import CovariateSearch, Scored, Support
 
 MAX_DRAWS = 3  # times the draws are renewed around a model that moved

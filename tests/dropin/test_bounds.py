@@ -13,7 +13,7 @@ from elbomix.compat.legacy import Choices, plan
 from elbomix.compat.nonmem.lst_problem import problem_lines
 from elbomix.compat.nonmem.lst_termination import termination_lines
 from elbomix.engine.fit import Fit
-from elbomix.engine.steps import run_steps
+from elbomix.engine.run.steps import run_steps
 
 STREAM = """$PROBLEM subjects that do not differ
 $INPUT {{columns}}

@@ -13,7 +13,7 @@ from elbomix.compat.nonmem.lst_termination import termination_lines
 from elbomix.compat.nonmem.titles import fit_line, fit_title, method_title
 from elbomix.engine.fit import Fit
 from elbomix.engine.objective.prior import PriorPenalty
-from elbomix.engine.steps import run_steps
+from elbomix.engine.run.steps import run_steps
 from elbomix.parsers.read import read_model
 
 STREAM = """$PROBLEM prior

@@ -10,7 +10,7 @@ from support.fits import theophylline_fit
 
 from elbomix.compat.progress import EVERY, Lines, Live, Silent, progress
 from elbomix.engine.methods.conditional import ConditionalSettings
-from elbomix.engine.planned_step import PlannedStep
+from elbomix.engine.run.planned_step import PlannedStep
 
 VAE = PlannedStep(1, "vae", ConditionalSettings())
 

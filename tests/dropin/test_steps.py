@@ -20,7 +20,7 @@ from elbomix.engine.fit import Fit
 from elbomix.engine.iteration import Iteration
 from elbomix.engine.methods.conditional import ConditionalSettings
 from elbomix.engine.methods.importance_sampling import ImportanceSettings
-from elbomix.engine.planned_step import PlannedStep
+from elbomix.engine.run.planned_step import PlannedStep
 from elbomix.parsers.problem import ProblemError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "theophylline"

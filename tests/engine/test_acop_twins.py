@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from support.nonmem_runs import Run, load
 
-from elbomix.engine.covariance_step import covariance_step
 from elbomix.engine.estimate import initial
 from elbomix.engine.ir.model import Model
 from elbomix.engine.methods.conditional import estimate_conditional
 from elbomix.engine.methods.step import Step
-from elbomix.engine.natural_parameters import NaturalParameters
 from elbomix.engine.objective.population import Population
-from elbomix.engine.uncertainty import Uncertainty
+from elbomix.engine.parameterisation.natural import NaturalParameters
+from elbomix.engine.uncertainty.covariance_step import covariance_step
+from elbomix.engine.uncertainty.standard_errors import Uncertainty
 from elbomix.parsers.read import read_data, read_model
 
 RUNS = "nlmixr2data/nonmem-runs"

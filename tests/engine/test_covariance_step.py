@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from support import linear_mixed as lmm
 from support.streams import read
 
-from elbomix.engine.covariance_step import (
+from elbomix.engine.estimate import initial
+from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
+from elbomix.engine.objective.population import Population
+from elbomix.engine.parameterisation.natural import NaturalParameters
+from elbomix.engine.uncertainty.covariance_step import (
     CovarianceSettings,
     combine,
     covariance_step,
     state_of,
 )
-from elbomix.engine.estimate import initial
-from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
-from elbomix.engine.natural_parameters import NaturalParameters
-from elbomix.engine.objective.population import Population
 
 Floats = NDArray[np.float64]
 EVALUATED = ConditionalSettings(max_evaluations=0)

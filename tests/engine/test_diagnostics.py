@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from support.line_and_bolus import OMEGA, bolus_data, bolus_stream
 from support.streams import read
 
-from elbomix.engine.diagnostics import Individual, Residuals
+from elbomix.engine.diagnostics.residuals import Individual, Residuals
 from elbomix.engine.estimate import initial
 from elbomix.engine.failure import ModelFailure
 from elbomix.engine.fit import Fit
 from elbomix.engine.methods.vae import VaeSettings
 from elbomix.engine.objective.observations import ObservationLikelihood
 from elbomix.engine.objective.population import Population
-from elbomix.engine.run import estimate
-from elbomix.engine.start_check import check_predictions
+from elbomix.engine.run.autoencoder import estimate
+from elbomix.engine.run.start_check import check_predictions
 
 Array = NDArray[np.float64]
 N = 12

@@ -22,7 +22,7 @@ from elbomix.engine.objective.elbo import minus_two_elbo, refine
 from elbomix.engine.objective.joint import Joint
 from elbomix.engine.objective.linearised import linearised_likelihood
 from elbomix.engine.objective.sampling import draw, importance_likelihood, log_weights
-from elbomix.engine.run import estimate
+from elbomix.engine.run.autoencoder import estimate
 
 OMEGA = np.array([[0.5, 0.1], [0.1, 0.3]])
 SIGMA = 0.4

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import elbomix.engine.run
+import elbomix.engine.run.autoencoder
 from elbomix.compat.cli import command
 
 
@@ -19,7 +19,7 @@ def test_a_singular_matrix_ends_the_run_with_exit_code_1(
     def breaks_down(*_: Any) -> None:
         torch.linalg.cholesky(-torch.eye(2))
 
-    monkeypatch.setattr(elbomix.engine.run, "train", breaks_down)
+    monkeypatch.setattr(elbomix.engine.run.autoencoder, "train", breaks_down)
     done = CliRunner().invoke(command, ["fit", str(theophylline), "--output", str(tmp_path / "out")])
     assert done.exit_code == 1
     assert "broke down numerically" in done.output

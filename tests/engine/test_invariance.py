@@ -13,7 +13,7 @@ from support.streams import read
 from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.fit import Fit
 from elbomix.engine.methods.vae import VaeSettings
-from elbomix.engine.run import estimate
+from elbomix.engine.run.autoencoder import estimate
 
 Rows = list[dict[str, float]]
 N = 12

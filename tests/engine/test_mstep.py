@@ -17,7 +17,7 @@ from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.ir.model import Model
 from elbomix.engine.methods.mstep import EffectPenalty, Moments, MuRegression, ResidualModel, update_omega
 from elbomix.engine.objective.joint import Joint, log_likelihood
-from elbomix.engine.tensor_parameterisation import TensorParameterisation
+from elbomix.engine.parameterisation.tensor import TensorParameterisation
 
 Array = NDArray[np.float64]
 N = 25

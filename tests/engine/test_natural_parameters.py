@@ -8,9 +8,9 @@ from support.models import oral_model
 from elbomix.engine.estimate import Estimate, Gradient, initial, names
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.parameter import CovarianceBlock, ThetaParameter
-from elbomix.engine.natural_parameters import NaturalParameters
-from elbomix.engine.parameterisation import Parameterisation
-from elbomix.engine.scaled_parameters import ScaledParameters
+from elbomix.engine.parameterisation.natural import NaturalParameters
+from elbomix.engine.parameterisation.scaled import ScaledParameters
+from elbomix.engine.parameterisation.unconstrained import Parameterisation
 
 
 def repeated() -> Model:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from support.nonmem_runs import load
 from support.streams import Row, read
 
-from elbomix.engine.covariance_step import CovarianceSettings
 from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.failure import ModelFailure
 from elbomix.engine.methods.conditional import ConditionalSettings
@@ -19,8 +18,9 @@ from elbomix.engine.methods.trend import TrendTest
 from elbomix.engine.objective.nesting import Nesting, NestingSettings
 from elbomix.engine.objective.of_method import objective_of
 from elbomix.engine.objective.population import Population
-from elbomix.engine.planned_step import PlannedStep
-from elbomix.engine.steps import run_steps
+from elbomix.engine.run.planned_step import PlannedStep
+from elbomix.engine.run.steps import run_steps
+from elbomix.engine.uncertainty.covariance_step import CovarianceSettings
 
 Floats = NDArray[np.float64]
 

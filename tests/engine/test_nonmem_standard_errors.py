@@ -17,15 +17,15 @@ import pytest
 from numpy.typing import NDArray
 from support.nonmem_runs import Run, load, read_page
 
-from elbomix.engine import covariance_step as made
 from elbomix.engine.estimate import Estimate
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.task import Method
 from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
-from elbomix.engine.natural_parameters import NaturalParameters
 from elbomix.engine.objective.of_method import objective_of
 from elbomix.engine.objective.population import Population
-from elbomix.engine.uncertainty import InformationMatrices, Uncertainty
+from elbomix.engine.parameterisation.natural import NaturalParameters
+from elbomix.engine.uncertainty import covariance_step as made
+from elbomix.engine.uncertainty.standard_errors import InformationMatrices, Uncertainty
 from elbomix.parsers.read import read_data, read_model
 
 Floats = NDArray[np.float64]

@@ -13,13 +13,13 @@ from support.line_and_bolus import OMEGA, line_observations, line_stream
 from support.nonmem_runs import load
 from support.streams import read
 
-from elbomix.engine.diagnostics import Individual, Residuals
-from elbomix.engine.eps_dependence import is_linear
+from elbomix.engine.diagnostics.eps_dependence import is_linear
+from elbomix.engine.diagnostics.residuals import Individual, Residuals
+from elbomix.engine.diagnostics.simulation_residuals import Limits, draw_eps, draw_etas, placed
 from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.objective.population import Population
-from elbomix.engine.record_table import record_table
-from elbomix.engine.simulation_residuals import Limits, draw_eps, draw_etas, placed
-from elbomix.engine.table_items import TableSettings
+from elbomix.engine.tables.items import TableSettings
+from elbomix.engine.tables.record_table import record_table
 
 Array = NDArray[np.float64]
 FALSE_ALARM = 1e-4  # of every Kolmogorov-Smirnov test here; seeds are fixed

@@ -14,8 +14,8 @@ from support.models import oral_model
 from elbomix.engine.estimate import Estimate, Gradient, initial, names
 from elbomix.engine.ir.model import Model
 from elbomix.engine.ir.parameter import CovarianceBlock, ThetaParameter
-from elbomix.engine.parameterisation import Parameterisation, ThetaTransform
-from elbomix.engine.tensor_parameterisation import TensorParameterisation, theta_from_free
+from elbomix.engine.parameterisation.tensor import TensorParameterisation, theta_from_free
+from elbomix.engine.parameterisation.unconstrained import Parameterisation, ThetaTransform
 
 INF = math.inf
 

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from elbomix.engine.covariance_step import CovarianceSettings, covariance_step
 from elbomix.engine.estimate import Estimate, Gradient, initial
 from elbomix.engine.failure import ModelFailure
 from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
 from elbomix.engine.objective.population import Population
 from elbomix.engine.objective.prior import PriorPenalty
+from elbomix.engine.uncertainty.covariance_step import CovarianceSettings, covariance_step
 from elbomix.parsers.read import parse_model, read_data
 
 HEAD = """$PROBLEM prior

@@ -15,7 +15,7 @@ from elbomix.engine.fit import Fit
 from elbomix.engine.ir.effects import Effect, add_effects
 from elbomix.engine.ir.task import CovarianceTask
 from elbomix.engine.methods.vae import VaeSettings
-from elbomix.engine.run import estimate
+from elbomix.engine.run.autoencoder import estimate
 
 Array = NDArray[np.float64]
 

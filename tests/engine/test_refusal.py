@@ -6,7 +6,7 @@ import pytest
 
 from elbomix.engine.failure import ModelFailure
 from elbomix.engine.ir.task import Method
-from elbomix.engine.refusal import refuse
+from elbomix.engine.run.refusal import refuse
 from elbomix.parsers.read import parse_model
 
 CLASSICAL: tuple[Method, ...] = ("laplace", "laplacei", "its", "imp", "impmap", "saem", "agq")

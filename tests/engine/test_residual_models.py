@@ -16,7 +16,7 @@ from support.streams import read
 from elbomix.engine.estimate import Estimate
 from elbomix.engine.fit import Fit
 from elbomix.engine.methods.vae import VaeSettings
-from elbomix.engine.run import estimate
+from elbomix.engine.run.autoencoder import estimate
 
 Array = NDArray[np.float64]
 N = 40

@@ -24,13 +24,13 @@ from support.line_and_bolus import (
 )
 from support.streams import read
 
-from elbomix.engine.diagnostics import Individual, Residuals
+from elbomix.engine.diagnostics.residuals import Individual, Residuals
+from elbomix.engine.diagnostics.weighted_residuals import inverse_root
 from elbomix.engine.estimate import initial
 from elbomix.engine.failure import ModelFailure
 from elbomix.engine.objective.population import Population
-from elbomix.engine.record_table import record_table
-from elbomix.engine.residuals import inverse_root
-from elbomix.engine.table_items import TableSettings, check_tables
+from elbomix.engine.tables.items import TableSettings, check_tables
+from elbomix.engine.tables.record_table import record_table
 
 Array = NDArray[np.float64]
 N = 30

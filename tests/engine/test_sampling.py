@@ -26,7 +26,7 @@ from elbomix.engine.objective.sampling import (
     log_weights,
     weighted_moments,
 )
-from elbomix.engine.tensor_parameterisation import TensorParameterisation
+from elbomix.engine.parameterisation.tensor import TensorParameterisation
 
 Array = NDArray[np.float64]
 N = 12

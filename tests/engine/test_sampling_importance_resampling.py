@@ -7,18 +7,18 @@ import pytest
 from support import linear_mixed as lmm
 from support.streams import read
 
-from elbomix.engine.covariance_step import CovarianceSettings, covariance_step
 from elbomix.engine.estimate import initial
 from elbomix.engine.methods.conditional import ConditionalSettings, estimate_conditional
 from elbomix.engine.objective.evaluation import Evaluation, Objective
 from elbomix.engine.objective.of_method import objective_of
 from elbomix.engine.objective.population import Population
-from elbomix.engine.sampling_importance_resampling import (
+from elbomix.engine.uncertainty.covariance_step import CovarianceSettings, covariance_step
+from elbomix.engine.uncertainty.sampling_importance_resampling import (
     Resampling,
     ResamplingSettings,
     resample_parameters,
 )
-from elbomix.engine.uncertainty import Uncertainty
+from elbomix.engine.uncertainty.standard_errors import Uncertainty
 
 DRAWS = 1500
 

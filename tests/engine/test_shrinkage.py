@@ -13,13 +13,13 @@ from scipy.stats import norm
 from support.nonmem_runs import Run, load
 from support.streams import read
 
-from elbomix.engine.diagnostics import Individual, Residuals
+from elbomix.engine.diagnostics.residuals import Individual, Residuals
+from elbomix.engine.diagnostics.shrinkage import influential, shrinkage, subpopulation_shrinkage
 from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.individuals import Shrinkage
 from elbomix.engine.objective.population import Population
-from elbomix.engine.record_table import record_table
-from elbomix.engine.shrinkage import influential, shrinkage, subpopulation_shrinkage
-from elbomix.engine.tabulation import Tabulation
+from elbomix.engine.tables.record_table import record_table
+from elbomix.engine.tables.tabulation import Tabulation
 
 Array = NDArray[np.float64]
 NAMES = {

@@ -18,7 +18,7 @@ from elbomix.engine.ir.task import Method
 from elbomix.engine.methods.conditional import estimate_conditional
 from elbomix.engine.objective.of_method import objective_of
 from elbomix.engine.objective.population import Population
-from elbomix.engine.parameterisation import Parameterisation
+from elbomix.engine.parameterisation.unconstrained import Parameterisation
 
 METHODS: tuple[Method, ...] = ("foce", "focei", "laplacei")
 

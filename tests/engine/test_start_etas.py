@@ -17,8 +17,8 @@ from elbomix.engine.methods.its import TwoStageSettings, estimate_its
 from elbomix.engine.methods.saem import SaemSettings, estimate_saem
 from elbomix.engine.methods.stochastic_em import Annealing, StochasticEM
 from elbomix.engine.objective.population import Population
-from elbomix.engine.planned_step import PlannedStep
-from elbomix.engine.steps import run_steps
+from elbomix.engine.run.planned_step import PlannedStep
+from elbomix.engine.run.steps import run_steps
 
 # the posterior has two modes of equal height, at eta = 2 and -2 less a little
 SQUARE = """$PROBLEM square

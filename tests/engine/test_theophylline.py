@@ -15,7 +15,7 @@ from elbomix.engine.ir.dataset import DataSet
 from elbomix.engine.ir.effects import Effect, add_effects
 from elbomix.engine.ir.model import Model
 from elbomix.engine.methods.vae import VaeSettings
-from elbomix.engine.run import estimate
+from elbomix.engine.run.autoencoder import estimate
 from elbomix.engine.selection.candidates import CovariateSpec, make_candidates
 from elbomix.parsers.read import parse_model, read_data, read_model
 

@@ -23,7 +23,7 @@ from elbomix.engine.ir.task import CovarianceTask, EstimationTask, TableTask
 from elbomix.engine.iteration import Iteration, Status
 from elbomix.engine.likelihood import ImportanceLikelihood, LinearisedLikelihood
 from elbomix.engine.selection.outcome import Certificate, EffectResult, Selection
-from elbomix.engine.uncertainty import Uncertainty
+from elbomix.engine.uncertainty.standard_errors import Uncertainty
 
 Array = NDArray[np.float64]
 

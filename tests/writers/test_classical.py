@@ -23,7 +23,7 @@ from elbomix.engine.individuals import Subpopulations
 from elbomix.engine.ir.task import Method
 from elbomix.engine.iteration import Iteration, Status, StatusCode
 from elbomix.engine.methods.step import Convergence, Search, Stopped
-from elbomix.engine.uncertainty import InformationMatrices, MatrixState
+from elbomix.engine.uncertainty.standard_errors import InformationMatrices, MatrixState
 
 NOW = datetime(2026, 3, 9, 13, 4, 5, tzinfo=UTC)
 SIX_DIGITS = 5e-6  # of s1PE12.5

@@ -17,11 +17,11 @@ from elbomix.compat.nonmem.numbers import parse_format
 from elbomix.compat.nonmem.phi import write_phi
 from elbomix.compat.nonmem.shk import write_shk
 from elbomix.compat.nonmem.shm import write_shm
-from elbomix.engine.covariance_step import CovarianceSettings
 from elbomix.engine.fit import Fit
 from elbomix.engine.methods.conditional import ConditionalSettings
-from elbomix.engine.planned_step import PlannedStep
-from elbomix.engine.steps import run_steps
+from elbomix.engine.run.planned_step import PlannedStep
+from elbomix.engine.run.steps import run_steps
+from elbomix.engine.uncertainty.covariance_step import CovarianceSettings
 
 STREAM = """$PROBLEM layouts
 $INPUT {{columns}}

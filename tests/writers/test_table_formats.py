@@ -14,8 +14,8 @@ from elbomix.compat.nonmem.record_format import parse_record_format
 from elbomix.compat.nonmem.tables import table_label, table_problems, table_text
 from elbomix.engine.fit import Fit
 from elbomix.engine.methods.conditional import ConditionalSettings
-from elbomix.engine.planned_step import PlannedStep
-from elbomix.engine.steps import run_steps
+from elbomix.engine.run.planned_step import PlannedStep
+from elbomix.engine.run.steps import run_steps
 from elbomix.parsers.read import parse_model
 
 STREAM = """$PROBLEM tables

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .estimate import Array, Estimate
-from .parameterisation import Parameterisation
+from ..estimate import Array, Estimate
+from .unconstrained import Parameterisation
 
 START = 0.1
 

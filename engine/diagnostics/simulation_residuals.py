@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from .residuals import Array, Grouping, Rows, inverse_root
-from .streams import stream
+from ..streams import stream
+from .weighted_residuals import Array, Grouping, Rows, inverse_root
 
 CHUNK = 2**22  # elements of one array over draws, subjects and their observations
 

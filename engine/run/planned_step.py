@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from .covariance_step import CovarianceSettings
-from .ir.task import Method
-from .methods.conditional import ConditionalSettings
-from .methods.importance_sampling import ImportanceSettings
-from .methods.its import TwoStageSettings
-from .methods.saem import SaemSettings
-from .objective.nesting import NestingSettings
+from ..ir.task import Method
+from ..methods.conditional import ConditionalSettings
+from ..methods.importance_sampling import ImportanceSettings
+from ..methods.its import TwoStageSettings
+from ..methods.saem import SaemSettings
+from ..objective.nesting import NestingSettings
+from ..uncertainty.covariance_step import CovarianceSettings
 
 if TYPE_CHECKING:
-    from .methods.vae import VaeSettings
+    from ..methods.vae import VaeSettings
 
     Settings = ConditionalSettings | TwoStageSettings | ImportanceSettings | SaemSettings | VaeSettings
 

@@ -8,25 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from .estimate import Array, Estimate, initial
-from .failure import ModelFailure, NumericalFailure
-from .fit import Fit
-from .individuals import Individuals
-from .ir.dataset import DataSet
-from .ir.effects import Effect
-from .ir.model import Model
-from .iteration import Iteration
-from .methods.conditional import ConditionalSettings, estimate_conditional
-from .methods.importance_sampling import ImportanceSettings, estimate_importance
-from .methods.its import TwoStageSettings, estimate_its
-from .methods.saem import SaemSettings, estimate_saem
-from .methods.step import Step
-from .objective.population import Population
+from ..estimate import Array, Estimate, initial
+from ..failure import ModelFailure, NumericalFailure
+from ..fit import Fit
+from ..individuals import Individuals
+from ..ir.dataset import DataSet
+from ..ir.effects import Effect
+from ..ir.model import Model
+from ..iteration import Iteration
+from ..methods.conditional import ConditionalSettings, estimate_conditional
+from ..methods.importance_sampling import ImportanceSettings, estimate_importance
+from ..methods.its import TwoStageSettings, estimate_its
+from ..methods.saem import SaemSettings, estimate_saem
+from ..methods.step import Step
+from ..objective.population import Population
+from ..tables.items import check_tables
 from .planned_step import PlannedStep
 from .refusal import refuse
 from .step_fit import assemble
 from .stopwatch import Stopwatch
-from .table_items import check_tables
 
 StepObserver = Callable[[PlannedStep, Iteration], None]
 
@@ -55,7 +55,7 @@ def run_steps(
     """Run ``steps`` from ``start`` (None: the model's initial estimates) and return a fit of each.
 
     ``start_etas`` [id, eta] are random effects that searches for modes may begin with. ``candidates``,
-    ``forced`` and ``forbidden`` are for the VAE alone, see :func:`.run.estimate`.
+    ``forced`` and ``forbidden`` are for the VAE alone, see :func:`.autoencoder.estimate`.
 
     A step that ends as failed is the last one.
 
@@ -78,7 +78,7 @@ def run_steps(
         watch = Stopwatch()
         notify = _notifier(step, observer)
         if step.method == "vae":
-            from .run import estimate as autoencoder
+            from .autoencoder import estimate as autoencoder
 
             settings: Any = step.settings  # VaeSettings, whose module imports torch
             fit = autoencoder(

@@ -1,4 +1,4 @@
-"""From a finished estimation to the complete result: likelihoods, individuals, errors, diagnostics."""
+"""From a finished run of the autoencoder to its complete result: likelihoods, errors, diagnostics."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .diagnostics import Individual, Residuals
-from .estimate import Array
-from .fit import Fit
-from .individuals import Individuals
-from .inner.posterior import Posterior
-from .ir.model import Model
-from .iteration import Iteration, Status
-from .likelihood import ImportanceLikelihood
-from .methods.encoder import Encoder, Features
-from .methods.importance import Finished, evaluated_likelihood, tensors
-from .methods.vae import Trained, VaeSettings
-from .objective.bicc import penalty
-from .objective.elbo import minus_two_elbo, refine
-from .objective.joint import LOG_2PI, Joint
-from .objective.linearised import linearised_likelihood
-from .objective.population import Population
-from .objective.sampling import weighted_moments
-from .observed_information import observed_information
-from .parameterisation import Parameterisation
-from .record_table import record_table
-from .selection.choice import with_errors
-from .selection.outcome import Selection
-from .shrinkage import shrinkage
+from ..diagnostics.residuals import Individual, Residuals
+from ..diagnostics.shrinkage import shrinkage
+from ..estimate import Array
+from ..fit import Fit
+from ..individuals import Individuals
+from ..inner.posterior import Posterior
+from ..ir.model import Model
+from ..iteration import Iteration, Status
+from ..likelihood import ImportanceLikelihood
+from ..methods.encoder import Encoder, Features
+from ..methods.importance import Finished, evaluated_likelihood, tensors
+from ..methods.vae import Trained, VaeSettings
+from ..objective.bicc import penalty
+from ..objective.elbo import minus_two_elbo, refine
+from ..objective.joint import LOG_2PI, Joint
+from ..objective.linearised import linearised_likelihood
+from ..objective.population import Population
+from ..objective.sampling import weighted_moments
+from ..parameterisation.unconstrained import Parameterisation
+from ..selection.choice import with_errors
+from ..selection.outcome import Selection
+from ..tables.record_table import record_table
+from ..uncertainty.observed_information import observed_information
 from .stopwatch import Stopwatch
 
 SMALL_ESS = 100.0  # draws: below this a subject's share of the likelihood is not to be trusted

@@ -1,4 +1,4 @@
-"""One estimation run from model and data to a :class:`~.fit.Fit`: the engine's entrance."""
+"""One run of the variational autoencoder from model and data to a :class:`~.fit.Fit`."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .estimate import Estimate, initial
-from .failure import ModelFailure, NumericalFailure
-from .fit import Fit
-from .ir.dataset import DataSet
-from .ir.effects import Effect, add_effects
-from .ir.model import Model
-from .iteration import Iteration, Observer, Status
-from .methods.importance import Finished, maximise, propose, settle
-from .methods.mstep import EffectPenalty
-from .methods.pooled import pooled_start
-from .methods.vae import Trained, VaeSettings, VariationalAutoencoder, train
-from .objective.joint import Joint
-from .objective.observations import ObservationLikelihood
-from .objective.sampling import MarginalLikelihood
+from ..estimate import Estimate, initial
+from ..failure import ModelFailure, NumericalFailure
+from ..fit import Fit
+from ..ir.dataset import DataSet
+from ..ir.effects import Effect, add_effects
+from ..ir.model import Model
+from ..iteration import Iteration, Observer, Status
+from ..methods.importance import Finished, maximise, propose, settle
+from ..methods.mstep import EffectPenalty
+from ..methods.pooled import pooled_start
+from ..methods.vae import Trained, VaeSettings, VariationalAutoencoder, train
+from ..objective.joint import Joint
+from ..objective.observations import ObservationLikelihood
+from ..objective.sampling import MarginalLikelihood
+from ..parameterisation.tensor import TensorParameterisation
+from ..selection.choice import check, choose, report
+from ..selection.neighbourhood import Support
+from ..selection.outcome import Certificate, Selection
+from ..tables.items import check_tables
+from .autoencoder_fit import assemble
 from .refusal import refuse
-from .result import assemble
-from .selection.choice import check, choose, report
-from .selection.neighbourhood import Support
-from .selection.outcome import Certificate, Selection
 from .start_check import check_predictions
 from .stopwatch import Stopwatch
-from .table_items import check_tables
-from .tensor_parameterisation import TensorParameterisation
 
 MAX_CHECKS = 4  # times a refined covariate model may give way to a neighbour
 CONVERGED = Status("converged", "fresh draws see no likelihood left to gain")

@@ -7,25 +7,25 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from .covariance_step import CovarianceStep, covariance_step
-from .diagnostics import Individual, Residuals
-from .fit import Fit
-from .individuals import Shrinkage, Subpopulations
-from .ir.task import Method
-from .methods.its import TwoStageSettings
-from .methods.step import Step
-from .mu_model import MuModel
-from .objective.bicc import penalty
-from .objective.of_method import objective_of
-from .objective.penalised import penalised
-from .objective.population import Population
-from .objective.tolerance import tolerance_note
+from ..diagnostics.residuals import Individual, Residuals
+from ..diagnostics.shrinkage import influential, shrinkage, subpopulation_shrinkage
+from ..fit import Fit
+from ..individuals import Shrinkage, Subpopulations
+from ..ir.task import Method
+from ..methods.its import TwoStageSettings
+from ..methods.step import Step
+from ..mu_model import MuModel
+from ..objective.bicc import penalty
+from ..objective.of_method import objective_of
+from ..objective.penalised import penalised
+from ..objective.population import Population
+from ..objective.tolerance import tolerance_note
+from ..tables.record_table import record_table
+from ..uncertainty.covariance_step import CovarianceStep, covariance_step
+from ..uncertainty.sampling_importance_resampling import Resampling, ResamplingSettings, resample_parameters
+from ..uncertainty.standard_errors import Uncertainty
 from .planned_step import PlannedStep
-from .record_table import record_table
-from .sampling_importance_resampling import Resampling, ResamplingSettings, resample_parameters
-from .shrinkage import influential, shrinkage, subpopulation_shrinkage
 from .stopwatch import Stopwatch
-from .uncertainty import Uncertainty
 
 FIRST_ORDER = ("fo", "foi")
 WITHOUT_INTERACTION = ("fo", "foce", "laplace")

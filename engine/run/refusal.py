@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .failure import ModelFailure
-from .ir.compartment import OdeDynamics
-from .ir.held_variables import accumulating_variable
-from .ir.model import Model
-from .ir.parameter import matrix
-from .ir.statement import assignments
-from .ir.task import Method
+from ..failure import ModelFailure
+from ..ir.compartment import OdeDynamics
+from ..ir.held_variables import accumulating_variable
+from ..ir.model import Model
+from ..ir.parameter import matrix
+from ..ir.statement import assignments
+from ..ir.task import Method
 
 _WITHOUT = "leave the record out, or fit a model without it"
 _KINDS = {"likelihood": "a likelihood", "minus_two_ll": "minus two log-likelihoods"}

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erfc
 
-from .diagnostics import Individual, Residuals
-from .estimate import Array, Estimate
-from .individuals import Shrinkage
-from .objective.observations import ObservationLikelihood
-from .objective.population import Population
+from ..estimate import Array, Estimate
+from ..individuals import Shrinkage
+from ..objective.observations import ObservationLikelihood
+from ..objective.population import Population
+from .residuals import Individual, Residuals
 
 LEAST = 1e-10  # per cent: what NONMEM prints where shrinkage is below zero
 
@@ -36,7 +36,7 @@ def shrinkage(
         [id, eta], [id, eta, eta]: conditional modes, or means after a method that samples; covariances.
     iwres
         [observation, eps], individual weighted residuals of the observations that each eps takes part in,
-        NaN elsewhere (:meth:`.diagnostics.Residuals.by_eps`).
+        NaN elsewhere (:meth:`.residuals.Residuals.by_eps`).
     included
         [id, eta], which random effects count (default: all).
     loss

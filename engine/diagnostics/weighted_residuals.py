@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernel.kernel import Predictions
+from ..kernel.kernel import Predictions
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .estimate import Array, is_fixed
-from .ir.model import Model
-from .natural_parameters import NaturalParameters
-from .objective.evaluation import Evaluation, Objective
-from .parameterisation import Parameterisation
-from .streams import stream
-from .uncertainty import Uncertainty
+from ..estimate import Array, is_fixed
+from ..ir.model import Model
+from ..objective.evaluation import Evaluation, Objective
+from ..parameterisation.natural import NaturalParameters
+from ..parameterisation.unconstrained import Parameterisation
+from ..streams import stream
+from .standard_errors import Uncertainty
 
 PERCENTILES = (2.5, 5.0, 25.0, 50.0, 75.0, 95.0, 97.5)
 SOURCE = "sampling importance resampling"

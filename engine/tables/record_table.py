@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from .diagnostics import Individual, Residuals
-from .estimate import Array, Estimate
-from .ir.expression import Expression, Known, Number, nodes
-from .ir.model import Model
-from .ir.statement import transform_statements
-from .objective.population import Population
-from .simulation_residuals import Limits
-from .table_items import SIMULATED, TableSettings, asked, slope_item
+from ..diagnostics.residuals import Individual, Residuals
+from ..diagnostics.simulation_residuals import Limits
+from ..estimate import Array, Estimate
+from ..ir.expression import Expression, Known, Number, nodes
+from ..ir.model import Model
+from ..ir.statement import transform_statements
+from ..objective.population import Population
+from .items import SIMULATED, TableSettings, asked, slope_item
 from .tabulation import Tabulation
 
 EVENTS = ("TIME", "AMT", "EVID", "MDV", "CMT", "RATE", "II", "ADDL", "SS")
@@ -40,7 +40,7 @@ def record_table(
     objective
         [id], contributions to the objective (OBJI).
     interaction, first_order
-        See :class:`.diagnostics.Residuals`.
+        See :class:`.residuals.Residuals`.
     """
     model, data = population.model, population.data
     wanted, settings = asked(model), TableSettings.of(model)

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from .data.kept import without_unused_memory
-from .estimate import Array
-from .ir.dataset import DataSet
-from .ir.expression import Binary, Column, Conditional, Eps, Expression, Negative, Variable, walk
-from .ir.model import Model
-from .ir.statement import Assign, If, Statement, While, assignments, conditions, transform_statements
-from .kernel.compile import compile_kernel
-from .kernel.kernel import Kernel
-from .kernel.subjects import Subjects
+from ..data.kept import without_unused_memory
+from ..estimate import Array
+from ..ir.dataset import DataSet
+from ..ir.expression import Binary, Column, Conditional, Eps, Expression, Negative, Variable, walk
+from ..ir.model import Model
+from ..ir.statement import Assign, If, Statement, While, assignments, conditions, transform_statements
+from ..kernel.compile import compile_kernel
+from ..kernel.kernel import Kernel
+from ..kernel.subjects import Subjects
 
 BEYOND = 2  # degree of what is neither constant nor linear
 

@@ -13,17 +13,17 @@ from typing import Literal
 
 import numpy as np
 
-from .estimate import Array, Estimate, is_fixed
-from .ir.model import Model
-from .methods.step import Step
-from .natural_parameters import NaturalParameters
-from .objective.evaluation import Evaluation, Objective
-from .objective.of_method import objective_of
-from .objective.penalised import penalised
-from .objective.population import Population
-from .parameterisation import Parameterisation
+from ..estimate import Array, Estimate, is_fixed
+from ..ir.model import Model
+from ..methods.step import Step
+from ..objective.evaluation import Evaluation, Objective
+from ..objective.of_method import objective_of
+from ..objective.penalised import penalised
+from ..objective.population import Population
+from ..parameterisation.natural import NaturalParameters
+from ..parameterisation.unconstrained import Parameterisation
 from .sampling_importance_resampling import ResamplingSettings
-from .uncertainty import InformationMatrices, MatrixState, Uncertainty
+from .standard_errors import InformationMatrices, MatrixState, Uncertainty
 
 SINGULAR = 1e-12  # eigenvalue of a matrix scaled to unit diagonal, below which it is singular
 STRIDE = 0.02  # of the differences, in standard errors that the parameter had if it were alone

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from .failure import ModelFailure
-from .ir.compartment import OdeDynamics
-from .ir.model import Model
-from .ir.span import Span
-from .ir.statement import assignments
-from .ir.task import TableTask, labelled
+from ..failure import ModelFailure
+from ..ir.compartment import OdeDynamics
+from ..ir.model import Model
+from ..ir.span import Span
+from ..ir.statement import assignments
+from ..ir.task import TableTask, labelled
 
 POPULATION = ("PRED", "RES", "WRES", "NPRED", "NRES", "NWRES", "PREDI", "RESI", "WRESI")
 CONDITIONAL = ("CPRED", "CRES", "CWRES", "CPREDI", "CRESI", "CWRESI")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .estimate import Array, Estimate, Gradient, initial, names
-from .ir.model import Model
-from .ir.parameter import CovarianceBlock, ThetaParameter
+from ..estimate import Array, Estimate, Gradient, initial, names
+from ..ir.model import Model
+from ..ir.parameter import CovarianceBlock, ThetaParameter
 
 _MARGIN = 1e-6  # an initial value on its bound starts this share of the range inside
 _FARTHEST = 700.0  # of a free value: its exponential is still a number

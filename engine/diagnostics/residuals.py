@@ -1,7 +1,7 @@
 """Predictions and residuals of every kind at an estimate, as NONMEM defines them.
 
 Bauer, Introduction to NONMEM 7, section "New diagnostic items", has the definitions; the moments are those of
-:mod:`.residuals` and :mod:`.simulation_residuals`.
+:mod:`.weighted_residuals` and :mod:`.simulation_residuals`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..estimate import Array, Estimate
+from ..objective.population import Population
+from ..objective.terms import FLAGGED, NORMAL
+from ..tables.items import TableSettings
+from ..tables.tabulation import evaluated, known_values
 from .eps_dependence import ExactResponse, is_linear
-from .estimate import Array, Estimate
-from .objective.population import Population
-from .objective.terms import FLAGGED, NORMAL
-from .residuals import Expansion, Grouping, Response, individual_weighted
 from .simulation_residuals import Limits, Simulated, draw_eps, draw_etas, expected_residuals
-from .table_items import TableSettings
-from .tabulation import evaluated, known_values
+from .weighted_residuals import Expansion, Grouping, Response, individual_weighted
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .data.kept import without_unused_memory
-from .estimate import Array, Estimate
-from .failure import ModelFailure
-from .ir.expression import Column, Expression, Known, Number, walk
-from .ir.model import Model
-from .ir.statement import Assign, If, assignments, conditions, flatten
-from .kernel.compile import compile_kernel
-from .kernel.kernel import Kernel, Predictions
-from .kernel.layout import assigned
-from .kernel.subjects import Subjects
-from .objective.population import Population
+from ..data.kept import without_unused_memory
+from ..estimate import Array, Estimate
+from ..failure import ModelFailure
+from ..ir.expression import Column, Expression, Known, Number, walk
+from ..ir.model import Model
+from ..ir.statement import Assign, If, assignments, conditions, flatten
+from ..kernel.compile import compile_kernel
+from ..kernel.kernel import Kernel, Predictions
+from ..kernel.layout import assigned
+from ..kernel.subjects import Subjects
+from ..objective.population import Population
 
 DEFAULTS = {"MDVRES": 0.0, "DV_LOQ": -np.inf, "DV_LAQ": np.inf}
 """Variables that tell the residuals of a record something, and start every record at these values.

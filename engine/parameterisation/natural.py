@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .estimate import Array, Estimate, Gradient, is_fixed, is_repeated, names
-from .ir.model import Model
-from .ir.parameter import CovarianceBlock, dimension
-from .parameterisation import span
+from ..estimate import Array, Estimate, Gradient, is_fixed, is_repeated, names
+from ..ir.model import Model
+from ..ir.parameter import CovarianceBlock, dimension
+from .unconstrained import span
 
 
 class NaturalParameters:

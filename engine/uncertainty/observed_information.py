@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .estimate import Array, is_fixed, is_repeated, names
-from .objective.sampling import MarginalLikelihood
-from .parameterisation import Parameterisation
-from .uncertainty import Uncertainty
+from ..estimate import Array, is_fixed, is_repeated, names
+from ..objective.sampling import MarginalLikelihood
+from ..parameterisation.unconstrained import Parameterisation
+from .standard_errors import Uncertainty
 
 SOURCE = "inverse observed information of the marginal likelihood (Louis' identity on importance samples)"
 

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from .estimate import Array
-from .ir.parameter import CovarianceBlock
-from .parameterisation import Parameterisation, Slot, ThetaTransform
+from ..estimate import Array
+from ..ir.parameter import CovarianceBlock
+from .unconstrained import Parameterisation, Slot, ThetaTransform
 
 
 class TensorParameterisation(Parameterisation):

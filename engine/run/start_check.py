@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .estimate import Estimate
-from .failure import ModelFailure
-from .objective.observations import ObservationLikelihood
-from .objective.terms import FLAGGED, LIKELIHOOD, NORMAL
-from .tabulation import evaluated, known_values
+from ..estimate import Estimate
+from ..failure import ModelFailure
+from ..objective.observations import ObservationLikelihood
+from ..objective.terms import FLAGGED, LIKELIHOOD, NORMAL
+from ..tables.tabulation import evaluated, known_values
 
 
 def check_predictions(likelihood: ObservationLikelihood, start: Estimate) -> None:

@@ -1,0 +1,1 @@
+"""Residuals of every kind, and shrinkage."""

@@ -1,0 +1,1 @@
+"""Standard errors of the population parameters: covariance step, observed information, resampling."""
