@@ -73,6 +73,7 @@ class Residuals:
     ) -> None:
         self.population, self.estimate, self.component = population, estimate, individual.component
         self.settings, self.interaction = settings or TableSettings(), interaction
+        self.effects, self.first_order, self.left_out = individual, first_order, left_out
         self.likelihood = population.likelihoods[0]
         self.dv, self.subject = self.likelihood.dv, population.data.subject
         self.base, self.omega = np.zeros_like(individual.eta), estimate.omega
@@ -95,6 +96,19 @@ class Residuals:
         self.whole = kept & ~mixed[self.subject]
         self.of_population = Grouping.build(self.subject, self.whole, level, cholesky)
         self.of_individuals = Grouping.build(self.subject, kept, level, cholesky)
+
+    def without_options(self) -> Residuals:
+        """Return what these residuals are where no table changes them, as shrinkage is made from them."""
+        if not (self.settings.cholesky or self.settings.fixed_etas):
+            return self
+        return Residuals(
+            self.population,
+            self.estimate,
+            self.effects,
+            interaction=self.interaction,
+            first_order=self.first_order,
+            left_out=self.left_out,
+        )
 
     def response(self, eta: Array) -> Response:
         """Return the response at ``eta`` [id, eta]."""

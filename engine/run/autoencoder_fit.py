@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..diagnostics.residuals import Individual, Residuals
+from ..diagnostics.residuals import Individual
 from ..diagnostics.shrinkage import shrinkage
 from ..estimate import Array
 from ..fit import Fit
@@ -79,9 +79,8 @@ def assemble(
     )
     population = Population(model, data, joint.threads)
     individual = Individual(individuals.ebe, individuals.ebe)
-    table = record_table(population, at, individual, individuals.objective)
-    left_out = table["MDVRES"].to_numpy()
-    iwres = Residuals(population, at, individual, interaction=True, left_out=left_out).by_eps()
+    table, residuals = record_table(population, at, individual, individuals.objective)
+    iwres = residuals.without_options().by_eps()
     seen = np.repeat((population.n_observations > 0)[:, None], model.n_etas, 1)
     status = _checked(status, importance, mode)
     warnings += _warnings(data.ids, importance.ess, mode.converged.numpy())

@@ -61,7 +61,7 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
     first_order = plan.method in FIRST_ORDER
     subpopulations = _subpopulations(population, plan, step)
     individual = _individual(plan, step, subpopulations)
-    table = record_table(
+    table, residuals = record_table(
         population,
         step.estimate,
         individual,
@@ -69,14 +69,7 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
         interaction=interaction,
         first_order=first_order,
     )
-    residuals = Residuals(
-        population,
-        step.estimate,
-        individual,
-        interaction=interaction,
-        first_order=first_order,
-        left_out=table["MDVRES"].to_numpy(),
-    )
+    residuals = residuals.without_options()
     n_normal = int(residuals.normal.sum())
     watch.lap("diagnostics")
     return Fit(

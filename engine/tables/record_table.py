@@ -28,8 +28,8 @@ def record_table(
     *,
     interaction: bool = True,
     first_order: bool = False,
-) -> pd.DataFrame:
-    """Return one row for each record under the names that tables use.
+) -> tuple[pd.DataFrame, Residuals]:
+    """Return one row for each record under the names that tables use, and the residuals they are made from.
 
     Data items, variables of the model at the etas that are shown, these etas, all predictions and residuals.
     Those by simulation and derivatives (G11, H21, ...) are there where a table asks for them. Subjects whose
@@ -67,7 +67,7 @@ def record_table(
     columns = _slopes(model, residuals, individual, wanted) | columns
     columns |= {"OBJI": objective[data.subject]}
     columns |= {f"ETA{k + 1}": individual.eta[data.subject, k] for k in range(model.n_etas)}
-    return pd.DataFrame(columns | _data_items(population))
+    return pd.DataFrame(columns | _data_items(population)), residuals
 
 
 def _simulated(residuals: Residuals, individual: Individual, first_order: bool) -> dict[str, Array]:

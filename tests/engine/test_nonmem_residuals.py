@@ -132,7 +132,7 @@ def test_tables_of_conditional_methods(name: str) -> None:
     eta = run.modes()
     assert eta is not None
     objective = np.zeros(population.n_subjects)
-    table = record_table(population, final(run), Individual(eta, eta), objective, interaction=True)
+    table, _ = record_table(population, final(run), Individual(eta, eta), objective, interaction=True)
     compare(run, table, 3e-5, logarithmic=name == "bauer-ad3tr4-blq-laplace")
 
 
@@ -148,7 +148,7 @@ def test_tables_of_sampling_methods(name: str) -> None:
     first = np.append(0, np.flatnonzero(np.diff(population.data.subject)) + 1)
     shown = np.stack([printed[f"ETA{k + 1}"][first] for k in range(model.n_etas)], 1)
     objective = np.zeros(population.n_subjects)
-    table = record_table(population, estimate, Individual(shown, centre), objective, interaction=True)
+    table, _ = record_table(population, estimate, Individual(shown, centre), objective, interaction=True)
     compare(run, table, 1e-4)  # PHI holds six digits of numbers up to 4, so five of eta
     np.testing.assert_allclose(table["CL"], printed["CL"], rtol=1e-5)
 
@@ -158,7 +158,7 @@ def test_tables_of_a_first_order_run() -> None:
     model = run.model()
     population = Population(model, run.data(model))
     zero = np.zeros((population.n_subjects, model.n_etas))
-    table = record_table(
+    table, _ = record_table(
         population,
         final(run),
         Individual(zero, zero, shown=False),

@@ -150,7 +150,7 @@ def test_tables_with_simulated_residuals_repeat_exactly(tmp_path: Path) -> None:
     def table(folder: str, stream: str) -> Array:
         (tmp_path / folder).mkdir()
         own = population(tmp_path / folder, stream, y)
-        made = record_table(own, initial(own.model), Individual(zero, zero), np.zeros(6))
+        made, _ = record_table(own, initial(own.model), Individual(zero, zero), np.zeros(6))
         return np.asarray(made[["EPRED", "NPDE"]])
 
     first = table("a", LINE)
@@ -202,7 +202,7 @@ def test_errors_of_censored_data_are_standard_normal(tmp_path: Path) -> None:
     below = y < 0.4
     own = population(tmp_path, CENSORED, np.where(below, 0.0, y), BLQ=below.astype(float))
     zero = np.zeros((300, 2))
-    table = record_table(own, initial(own.model), Individual(zero, zero), np.zeros(300))
+    table, _ = record_table(own, initial(own.model), Individual(zero, zero), np.zeros(300))
     npde = table["NPDE"].to_numpy()
     assert below.mean() > 0.2
     assert len(np.unique(npde)) > 300

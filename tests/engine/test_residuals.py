@@ -60,13 +60,14 @@ class Case:
         return {k: v[self.data.is_observation] for k, v in made.columns().items()}
 
     def table(self, **options: bool) -> pd.DataFrame:
-        return record_table(
+        made, _ = record_table(
             self.population,
             self.estimate,
             Individual(self.eta, self.eta),
             np.arange(float(self.data.n_subjects)),
             **options,
         )
+        return made
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.linalg import inv, sqrtm
 from scipy.stats import norm
 from support.nonmem_runs import Run, load
 from support.streams import read
@@ -143,11 +144,8 @@ def evaluated(run: Run) -> tuple[Shrinkage, Estimate]:
         eta = eta - mu(population, estimate)
     interaction = run.case["estimates"][-1]["method"] != "First Order Conditional Estimation"
     individual = Individual(eta, eta)
-    table = record_table(population, estimate, individual, np.zeros(len(eta)), interaction=interaction)
-    residuals = Residuals(
-        population, estimate, individual, interaction=interaction, left_out=table["MDVRES"].to_numpy()
-    )
-    return shrinkage(estimate, eta, covariance, residuals.by_eps()), estimate
+    _, residuals = record_table(population, estimate, individual, np.zeros(len(eta)), interaction=interaction)
+    return shrinkage(estimate, eta, covariance, residuals.without_options().by_eps()), estimate
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -287,3 +285,39 @@ $ESTIMATION METHOD=1 INTERACTION
     found = shrinkage(estimate, eta, np.zeros((12, 1, 1)), residuals.by_eps())
     expected = [1 - (iwres[:, early] ** 2).mean(), 1 - (iwres**2).mean(), 1.0]
     np.testing.assert_allclose(found.eps_var, np.maximum(100 * np.array(expected), 1e-10), rtol=1e-9)
+
+
+def test_options_of_tables_do_not_change_shrinkage(tmp_path: Path) -> None:
+    """Pairs of correlated observations are weighted by the symmetric root of their inverse covariance."""
+    stream = """$PROBLEM pairs
+$INPUT {columns}
+$DATA {file} IGNORE=@
+$PRED
+A=THETA(1)+ETA(1)
+IF (KIND.EQ.1) Y=A+A*EPS(1)
+IF (KIND.EQ.2) Y=2*A+A*EPS(2)
+$THETA 2
+$OMEGA 0.5
+$SIGMA BLOCK(2) 0.1 0.06 0.4
+$ESTIMATION METHOD=1
+$TABLE ID DV CWRES WRESCHOL FIXEDETAS=(1) FILE=run.tab
+"""
+    rng = np.random.default_rng(11)
+    y = np.array([2.0, 4.0]) + rng.normal(size=(12, 3, 2))
+    rows = [
+        {"ID": i + 1.0, "TIME": float(t), "DV": y[i, t, kind], "KIND": kind + 1.0, "L2": t + 1.0}
+        for i in range(12)
+        for t in range(3)
+        for kind in range(2)
+    ]
+    model, data = read(tmp_path, stream, rows)
+    population, estimate = Population(model, data), initial(model)
+    eta = 0.3 * rng.normal(size=(12, 1))
+    _, made = record_table(population, estimate, Individual(eta, eta), np.zeros(12), interaction=False)
+    assert made.settings.cholesky and made.settings.fixed_etas == (1,)
+    typical = 2.0  # without interaction the errors are those of eta = 0
+    root = inv(np.real(sqrtm(typical**2 * estimate.sigma)))
+    residual = y - (2.0 + eta)[:, None] * np.array([1.0, 2.0])
+    found = made.without_options().by_eps().reshape(12, 3, 2, 2)
+    np.testing.assert_allclose(found[..., [0, 1], [0, 1]], residual @ root.T, rtol=1e-9)
+    assert not np.allclose(made.by_eps().reshape(12, 3, 2, 2)[..., [0, 1], [0, 1]], residual @ root.T)
