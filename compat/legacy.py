@@ -130,7 +130,7 @@ def _step(
 
         seed = VAE_SEED if choices.seed is None else choices.seed
         own = VaeSettings(seed, choices.threads, choices.solver, choices.hidden)
-        return PlannedStep(number, method, own, evaluate_only, seed=seed)
+        return PlannedStep(number, method, own, evaluate_only, seed=seed, task=words.task)
     covariance = None
     wanted = model.covariance
     if wanted is not None and (is_last or method in EXPECTATION) and not words.is_on("NOCOV"):
@@ -170,6 +170,7 @@ def _step(
         nesting=nesting,
         shows_phi=not words.is_on("PHITYPE"),
         begins_at_etas=_begins_at_etas(words),
+        task=words.task,
     )
 
 

@@ -14,6 +14,7 @@ from .estimate import Estimate, is_fixed, labels, names
 from .individuals import Individuals, Shrinkage, Subpopulations
 from .ir.dataset import DataSet
 from .ir.model import Model
+from .ir.task import EstimationTask
 from .iteration import Iteration, Status
 from .likelihood import ImportanceLikelihood, LinearisedLikelihood
 from .methods.step import Convergence, Search
@@ -42,7 +43,8 @@ class Fit:
     ``resampling`` are the samples of the estimates where they were asked for. ``print_interval``: every how
     many iterations output files show a row. ``with_prior`` is False where the step left priors out, whether
     the model has any or not; ``shows_phi`` where files of individuals have mu + eta after EM methods, not
-    eta. ``earlier``: the fits of the steps before this one.
+    eta. ``task`` is the step as written that was run (None: the method has none in the model). ``earlier``:
+    the fits of the steps before this one.
     """
 
     model: Model
@@ -80,6 +82,7 @@ class Fit:
     print_interval: int = 1
     with_prior: bool = True
     shows_phi: bool = True
+    task: EstimationTask | None = None
     earlier: tuple[Fit, ...] = field(default=(), repr=False)
 
     @property

@@ -102,10 +102,7 @@ def parameter_order(fit: Fit, layout: FileLayout) -> NDArray[np.int64]:
 
 def layout_of(fit: Fit, form: str | None = None) -> FileLayout:
     """Return the layout of the block of ``fit``, that of its step; ``form`` is a FORMAT in place of its."""
-    steps = fit.model.estimations
-    own = steps[fit.number - 1 : fit.number]
-    same = own if own and own[0].method == fit.method else [s for s in steps if s.method == fit.method][-1:]
-    options = dict(same[0].options) if same else {}
+    options = {} if fit.task is None else dict(fit.task.options)
     return _layout(options if form is None else {**options, "FORMAT": form})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ..ir.task import Method
+from ..ir.task import EstimationTask, Method
 from ..methods.conditional import ConditionalSettings
 from ..methods.importance_sampling import ImportanceSettings
 from ..methods.its import TwoStageSettings
@@ -32,6 +32,7 @@ class PlannedStep:
     they have mu + eta after EM methods, or eta. ``seed`` of all random numbers. ``nesting`` says how random
     effects that groups of subjects share are made (None: there are none, or in the default way).
     ``begins_at_etas``: searches for modes begin at the random effects given for the run, where there are any.
+    ``task`` is the step as written whose options these are (None: the model has no step of this method).
     """
 
     number: int
@@ -47,3 +48,4 @@ class PlannedStep:
     seed: int = 0
     nesting: NestingSettings | None = None
     begins_at_etas: bool = True
+    task: EstimationTask | None = None

@@ -107,6 +107,7 @@ def assemble(population: Population, plan: PlannedStep, step: Step, watch: Stopw
         print_interval=plan.print_interval,
         with_prior=plan.with_prior,
         shows_phi=plan.shows_phi,
+        task=plan.task,
     )
 
 

@@ -92,7 +92,7 @@ def run_steps(
                 evaluate=step.evaluate_only,
                 observer=notify,
             )
-            fit = replace(fit, number=step.number, print_interval=step.print_interval)
+            fit = replace(fit, number=step.number, print_interval=step.print_interval, task=step.task)
         else:
             if population is None:
                 population = Population(model, data, threads, start_etas)

@@ -253,6 +253,23 @@ def test_options_of_the_streams_own_step_are_taken(tmp_path: Path) -> None:
     assert step.settings.max_evaluations is None
 
 
+def test_of_two_steps_of_the_method_asked_for_the_last_gives_settings_and_layout(tmp_path: Path) -> None:
+    """NONMEM would end with that step, and what is read from the files is its block."""
+    path = stream(
+        tmp_path,
+        "$ESTIMATION METHOD=1 INTERACTION MAXEVAL=77 PRINT=3 FORMAT=,1PE13.6 ORDER=SOTL NOTITLE=1\n"
+        "$ESTIMATION METHOD=1 INTERACTION MAXEVAL=0 PRINT=7 FORMAT=s1PE16.9 ORDER=OTSL NOTITLE=0\n",
+    )
+    done = Run(execute(prepare(path, method="focei", output=tmp_path / "out")).fits, tmp_path / "out")
+    (fit,) = done.fits
+    assert fit.settings["max_evaluations"] == 0 and fit.print_interval == 7
+    title, table = done.blocks(".ext")[1]
+    assert title == TITLES[1] + " (Evaluation)"
+    assert table.columns[1] == "OMEGA(1,1)" and table.columns[-2] == "SIGMA(1,1)"
+    assert re.search(r" -1000000000 +[ -]\d\.\d{9}E[+-]\d\d ", done.text(".ext"))
+    assert "," not in done.text(".shk")
+
+
 @pytest.mark.parametrize(
     ("words", "points"),
     [("", "sobol"), ("RANMETHOD=S2", "sobol"), ("RANMETHOD=3S2P", "sobol"), ("RANMETHOD=3", "random")],

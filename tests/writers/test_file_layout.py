@@ -48,7 +48,8 @@ def fitted(folder: Path, words: str, covariance: str = "") -> Fit:
     ]
     model, data = read(folder, STREAM.format(words=words, covariance=covariance), rows)
     assert layout_problems(model) == []
-    step = PlannedStep(1, "focei", ConditionalSettings(max_evaluations=0), covariance=CovarianceSettings("s"))
+    settings, (task,) = ConditionalSettings(max_evaluations=0), model.estimations
+    step = PlannedStep(1, "focei", settings, covariance=CovarianceSettings("s"), task=task)
     (fit,) = run_steps(model, data, [step])
     return fit
 
