@@ -23,7 +23,7 @@ _WITHOUT_EFFECT = (
     "DES",
     "PROTECT",
 )
-_RANGE = re.compile(r"(\d{1,6})\s*(?::|TO)\s*(\d{1,6})(?:\s*(?:BY|:)\s*(\d{1,6}))?", re.IGNORECASE)
+_RANGE = re.compile(r"(\d{1,6})\s*(?::|TO)\s*(\d{1,6})(?:\s*(?:BY|:)\s*(-?\d{1,6}))?", re.IGNORECASE)
 _LABEL = re.compile(r"[A-Z_][A-Z_0-9]*", re.IGNORECASE)
 _DECLARED = re.compile(
     r"\s*(?:((?:INTEGER|DOWHILE|REAL|DOUBLE\s*PRECISION)(?:\s+DOWHILE)?)\s+)?"
@@ -196,17 +196,20 @@ def _element(side: Side, array: str, index: str) -> Apply:
 
 
 def _indices(text: str) -> tuple[int, ...] | None:
-    """Return the whole numbers of ``"4,7"``, ``"5 to 9 by 2"`` or ``",3:32"``; 0 for an empty place."""
+    """Return the whole numbers of ``"4,7"``, ``"5 to 9 by 2"`` or ``",3:32"``.
+
+    A comma in front only marks a list; a range runs down where its ends do or its step is negative.
+    """
     found: list[int] = []
-    for part in text.split(","):
+    for part in text.strip().removeprefix(",").split(","):
         ranged = _RANGE.fullmatch(part.strip())
         if ranged is not None:
             first, last, step = int(ranged.group(1)), int(ranged.group(2)), int(ranged.group(3) or 1)
-            if step < 1 or abs(last - first) // step > _MOST_ELEMENTS:
+            if step == 0 or abs(last - first) // abs(step) > _MOST_ELEMENTS:
                 return None
-            found += range(first, last + 1, step) if first <= last else range(first, last - 1, -step)
-        elif not part.strip():
-            found.append(0)
+            if step < 0 and first < last:
+                first, last = last, first
+            found += range(first, last + 1, step) if first <= last else range(first, last - 1, -abs(step))
         elif part.strip().isdecimal() and len(part.strip()) < 7:
             found.append(int(part))
         else:

@@ -219,7 +219,12 @@ def test_a_computed_parameter_index() -> None:
     [
         ("REPLACE ETA(OCC_CL)=ETA(2,3)", "ETA(OCC_CL)", [0.2, 0.3, 0.0]),
         ("REPLACE ETA(OCC)=ETA(3,2,1)", "ETA(OCC)", [0.3, 0.2, 0.1]),
-        ("REPLACE ETA(OCC_CL)=ETA(,2:3)", "ETA(OCC_CL)", [0.0, 0.2, 0.3]),
+        # The comma in front only says that a list follows (help page of $ABBREVIATED: ",4 to 13 by 3").
+        ("REPLACE ETA(OCC_CL)=ETA(,2:3)", "ETA(OCC_CL)", [0.2, 0.3, 0.0]),
+        ("REPLACE ETA(OCC_CL)=ETA(,1 to 3)", "ETA(OCC_CL)", [0.1, 0.2, 0.3]),
+        ("REPLACE ETA(OCC_CL)=ETA(3 to 1)", "ETA(OCC_CL)", [0.3, 0.2, 0.1]),
+        ("REPLACE ETA(OCC_CL)=ETA(1 to 3 by -2)", "ETA(OCC_CL)", [0.3, 0.1, 0.0]),
+        ("REPLACE ETA(OCC_CL)=ETA(3:1 by 2)", "ETA(OCC_CL)", [0.3, 0.1, 0.0]),
         ("REPLACE ETA(OCC_CL)=ETA(1 to 3 by 2)", "ETA(OCC_CL)", [0.1, 0.3, 0.0]),
         ("REPLACE THETA(OCC_V)=THETA(0,2,3)", "THETA(OCC_V)", [0.0, 20.0, 300.0]),
         ("REPLACE THETA(CL,V)=THETA(2,3)", "THETA(CL)+THETA(V)", [320.0] * 3),
