@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from ...engine.ir.dataset import InputColumn, Inputs, RowCondition, RowSelection
@@ -47,6 +48,8 @@ _WITH_VALUE = ("IGNORE", "NULL", "RECORDS", "RECS", "NRECORDS", "NRECS", "LRECL"
 _FLAGS = tuple(name for name in DATA_OPTIONS if name not in _WITH_VALUE)
 _NO_EFFECT = ("REWIND", "OPEN", "WIDE", "NOWIDE", "LRECL", "NOFDATACSV", "FDATACSV")
 _BY_SUBJECT = ("IR", "INDREC", "INDIVIDUALRECORD")
+
+_COMBINED = re.compile(r"\.(AND|OR|NOT)\.", re.IGNORECASE)
 
 # As NM-TRAN has it: = .EQ. /= .NE. compare texts, the others numbers.
 _OPERATORS: dict[str, tuple[Comparison, bool]] = {
@@ -249,6 +252,13 @@ def _lists(context: Context, columns: list[InputColumn], source: DataSource) -> 
 def _condition(context: Context, columns: list[InputColumn], condition: Condition) -> RowCondition | None:
     position = _position(context, columns, condition.item.text, condition.item.span)
     operator, numeric = _OPERATORS[condition.operator]
+    if _COMBINED.search(condition.value.text):
+        context.error(
+            "a condition of IGNORE and ACCEPT compares one item with one value",
+            condition.value.span,
+            "commas mean OR; IGNORE=(A.EQ.1.AND.B.EQ.2) is ACCEPT=(A.NE.1,B.NE.2)",
+        )
+        return None
     if numeric and number(condition.value.text) is None:
         context.error(
             f"'{condition.value.text}' is no number", condition.value.span, ".EQ. and .NE. compare texts"
