@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..estimate import Array, Estimate
-from ..failure import NumericalFailure
+from ..failure import ModelFailure, NumericalFailure
 from ..individuals import Individuals
 from ..inner.mode import find_modes
 from ..ir.task import Method
@@ -27,6 +27,7 @@ from ..objective.penalised import penalised
 from ..objective.population import Population
 from ..parameterisation.scaled import ScaledParameters
 from ..parameterisation.unconstrained import Parameterisation
+from ..run.start_check import check_predictions
 from .mode_checks import EXACT, is_degenerate, mode_warnings
 from .quasi_newton import Limits, Minimum, Visited, Watcher, minimise
 from .ridge import runs_off
@@ -228,10 +229,14 @@ def _no_value(population: Population, evaluation: Evaluation) -> NumericalFailur
     lost = np.flatnonzero(~np.isfinite(evaluation.by_subject))
     ids = ", ".join(f"{population.data.ids[i]:g}" for i in lost[:5])
     more = ", ..." if len(lost) > 5 else ""
-    return NumericalFailure(
-        f"the objective has no value at the initial estimates for {len(lost)} subject(s), ID {ids}{more}; "
-        "choose initial estimates at which their predictions are finite and residual variances positive"
-    )
+    why = "choose initial estimates at which their predictions are finite and residual variances positive"
+    try:
+        for likelihood in population.likelihoods:
+            check_predictions(likelihood, evaluation.estimate)
+    except ModelFailure as failure:  # a typical subject is in trouble already: at which record, and why
+        why = f"{failure.message} {failure.hint}".strip()
+    what = f"{len(lost)} subject(s), ID {ids}{more}"
+    return NumericalFailure(f"the objective has no value at the initial estimates for {what}; {why}")
 
 
 class _Clock:

@@ -119,6 +119,15 @@ def test_no_value_at_the_initial_estimates_names_the_subjects(tmp_path: Path) ->
         estimate_conditional(Population(model, data), "focei", initial(model))
 
 
+def test_no_value_at_the_initial_estimates_says_where_and_why(tmp_path: Path) -> None:
+    """EXIT 1 of one subject was said to be a prediction that is not finite."""
+    stream = lmm.stream().replace("Y = A", "IF (ID.EQ.3) EXIT 1 7\nY = A")
+    model, data = read(tmp_path, stream, lmm.rows(5))
+    line = data.line[data.subject == 2][0]
+    with pytest.raises(NumericalFailure, match=rf"ID 3; .*:{line}: subject 3: .*\(EXIT 1\)"):
+        estimate_conditional(Population(model, data), "focei", initial(model))
+
+
 def run(folder: str, name: str, method: Method) -> tuple[Step, dict[str, float]]:
     case = load(folder, name)
     model = case.model()
