@@ -234,7 +234,7 @@ def _no_value(population: Population, evaluation: Evaluation) -> NumericalFailur
         for likelihood in population.likelihoods:
             check_predictions(likelihood, evaluation.estimate)
     except ModelFailure as failure:  # a typical subject is in trouble already: at which record, and why
-        why = f"{failure.message} {failure.hint}".strip()
+        why = f"{failure.message.removesuffix('.')}: {failure.hint}"
     what = f"{len(lost)} subject(s), ID {ids}{more}"
     return NumericalFailure(f"the objective has no value at the initial estimates for {what}; {why}")
 

@@ -57,7 +57,7 @@ def posterior_covariance(precision: Array) -> Array:
     """Return the inverses of ``precision`` [.., eta, eta] over the etas that have one; zero elsewhere."""
     covariance = np.zeros_like(precision)
     diagonal = np.einsum("...kk->...k", precision)
-    known = np.flatnonzero(diagonal.reshape(-1, diagonal.shape[-1]).any(0))
+    known = np.flatnonzero(diagonal.any(axis=tuple(range(diagonal.ndim - 1))))
     if len(known):
         own = (..., known[:, None], known)
         covariance[own] = np.linalg.inv(precision[own])

@@ -37,6 +37,8 @@ def check_predictions(likelihood: ObservationLikelihood, start: Estimate) -> Non
         "proportional errors and logarithms need positive predictions: leave out observations before the "
         "first dose (MDV=1), add an additive error, or try other initial estimates"
     )
+    if kind[row] == NORMAL and np.isfinite(value[row]) and not slopes[row].any():
+        hint = "the response needs a residual error (EPS) at every observation"
     if kind[row] != NORMAL:
         what, hint = (
             f"the model gives {value[row]:g}",

@@ -48,6 +48,21 @@ def test_every_method_finds_the_exact_maximum_of_a_linear_model(tmp_path: Path, 
     assert np.abs(step.search.gradients[-1]).max() < 1.0 < np.abs(step.search.gradients[0]).max()
 
 
+@pytest.mark.parametrize("method", LINEAR)
+def test_a_model_without_random_effects_is_least_squares(tmp_path: Path, method: Method) -> None:
+    rows = lmm.rows(10)
+    stream = lmm.stream("B = THETA(2)").replace(" + ETA(1)", "").replace(f"$OMEGA {lmm.BLOCK}\n", "")
+    model, data = read(tmp_path, stream, rows)
+    step = estimate_conditional(Population(model, data), method, initial(model))
+    y, x, _ = (np.concatenate(part) for part in zip(*lmm.subjects(rows), strict=True))
+    theta, (square,), *_ = np.linalg.lstsq(x, y)
+    assert step.status.code == "converged"
+    # the search ends where less than 1e-5 is left to gain
+    assert step.ofv == pytest.approx(len(y) * (1 + np.log(square / len(y))), abs=2e-5)
+    np.testing.assert_allclose(step.estimate.theta, theta, atol=1e-3)
+    assert step.individuals.ebe.shape == (10, 0) and step.individuals.cond_cov.shape == (10, 0, 0)
+
+
 def test_far_initial_estimates_end_at_the_same_maximum(tmp_path: Path) -> None:
     rows = lmm.rows()
     far = lmm.stream(omega="BLOCK(2) 10 0.01 0.001", sigma="100").replace(
