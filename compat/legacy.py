@@ -65,7 +65,10 @@ def plan(model: Model, method: str, choices: Choices) -> tuple[Model, tuple[Plan
     if method == AS_WRITTEN:
         tasks: list[tuple[Method, EstimationTask | None]] = [(t.method, t) for t in model.estimations]
         if not tasks:
-            raise ProblemError([Problem("there is no estimation step to run as written", None, _TRY_VAE)])
+            first = " in the first of several problems" if model.problems > 1 else ""
+            message = f"there is no estimation step to run as written{first}"
+            hint = "put each problem into its own file" if first else _TRY_VAE
+            raise ProblemError([Problem(message, None, hint)])
         notices: list[Notice] = []
     else:
         tasks, notices = _one_step(model, method)

@@ -299,6 +299,12 @@ def test_several_problems_that_estimate_are_refused(tmp_path: Path) -> None:
         execute(prepare(path, method="as-written"))
 
 
+def test_steps_of_a_later_problem_are_said_to_be_elsewhere(tmp_path: Path) -> None:
+    path = stream(tmp_path, "$PROBLEM two\n$ESTIMATION METHOD=1\n")
+    with pytest.raises(ProblemError, match="in the first of several problems\n.*its own file"):
+        execute(prepare(path, method="as-written"))
+
+
 def test_sampled_estimates_are_written_and_agree_with_the_covariance_step(tmp_path: Path) -> None:
     """With few data the two differ; 300 draws estimate a standard error to about 5 %, so a factor is safe."""
     path = stream(tmp_path, "$ESTIMATION METHOD=0 MAXEVAL=9999\n")
