@@ -27,6 +27,7 @@ _WHERE = {
     "E": "it belongs in $AES",
     "P": "it belongs in $MIX",
     "MTIME": "it belongs in $PK",
+    "CORRL2": "correlations of residuals along L2 records are not supported; SIGMA blocks within them are",
 }
 
 
