@@ -136,10 +136,11 @@ def _slopes(model: Model, residuals: Residuals, individual: Individual, wanted: 
 def _data_items(population: Population) -> dict[str, Array]:
     """Return the data items by all their names, and what the events are where the data do not say."""
     data = population.data
-    columns = {name.upper(): values for name, values in data.values.items()}
+    values = data.values | data.shown
+    columns = {name.upper(): own for name, own in values.items()}
     for column in population.model.inputs.columns:
         for alias in column.aliases:
-            columns.setdefault(alias.upper(), data.values[column.name])
+            columns.setdefault(alias.upper(), values[column.name])
     for name in EVENTS:
         columns.setdefault(name, data.event[name])
     return columns

@@ -55,7 +55,7 @@ def read_records(model: Model, source: Source) -> DataSet:
     event, problems = event_columns(model, rows, values, subject, ids)
     if model.dynamics is not None:  # code and tables may name these without $INPUT
         values = {"EVID": event["EVID"], "MDV": event["MDV"]} | values
-    data = DataSet(source.path, values, event, subject, ids[starts], line_numbers, columns.missing)
+    data = DataSet(source.path, values, event, subject, ids[starts], line_numbers, columns.missing, columns.shown)
     problems += columns.unusual()
     if not problems and data.n_observations == 0:
         hint = "records with EVID=0 and MDV=0 are needed"
@@ -90,6 +90,7 @@ class _Columns:
     def __init__(self, model: Model, rows: Rows) -> None:
         self.values: dict[str, Array] = {}
         self.missing: dict[str, NDArray[np.bool_]] = {}
+        self.shown: dict[str, Array] = {}
         self.problems: list[Problem] = []
         self._model = model
         self._inputs = model.inputs
@@ -119,7 +120,9 @@ class _Columns:
             self._report(position, column.name, bad)
             return
         absent = {text for text in known if text in EMPTY or known[text] in self._codes}
-        for text in absent - set(EMPTY):
+        if (coded := absent - set(EMPTY)) and column.role not in ("time", "ii"):
+            self.shown[column.name] = np.fromiter(map(known.__getitem__, texts), np.float64, len(texts))
+        for text in coded:
             known[text] = 0.0
         self.values[column.name] = np.fromiter(map(known.__getitem__, texts), np.float64, len(texts))
         self.missing[column.name] = np.fromiter((t in absent for t in texts), np.bool_, len(texts))

@@ -171,7 +171,6 @@ class _Reading:
             self.null = 0.0 if text == "." else self._number(option)
         elif name == "MISDAT" and self.missing_code is None:
             self.missing_code = self._number(option)
-            self.context.notice("fields that hold the value of MISDAT are 0 in tables too", option.span)
         elif name == "MISDAT":
             self.options.append((name, f"{self._number(option):.17g}"))
         elif name == "LAST20":

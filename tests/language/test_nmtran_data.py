@@ -72,6 +72,16 @@ def test_missing_fields_are_null_and_marked(tmp_path: Path) -> None:
     assert data(tmp_path, "1,.,3\n", options="NULL=.").values["DV"].tolist() == [0]
 
 
+def test_codes_of_missing_values_are_for_tables(tmp_path: Path) -> None:
+    """The model reads 0 where a field has the value of MISDAT, tables show it (NONMEM's help on $DATA)."""
+    read = data(tmp_path, "1,5,-99.0\n1,-98,.\n2,6,2\n", options="MISDAT=-99 MISDAT=-98")
+    assert read.values["X"].tolist() == [0, 0, 2] and read.values["DV"].tolist() == [5, 0, 6]
+    assert {name: shown.tolist() for name, shown in read.shown.items()} == {
+        "X": [-99, 0, 2],
+        "DV": [5, -98, 6],
+    }
+
+
 def test_dropped_columns_may_hold_anything(tmp_path: Path) -> None:
     read = data(tmp_path, "alpha,1,2.5,?\nbeta,1,3,\n", inputs="NAME=DROP ID DV DROP")
     assert sorted(read.values) == ["DV", "ID"]
