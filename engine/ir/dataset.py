@@ -139,8 +139,8 @@ class DataSet:
 
     ``subject`` is the subject number of each record (from 0, in file order), ``ids`` the ID value of
     each subject, ``line`` the line of each record in ``path`` (from 1). ``missing`` is True where the file
-    had no value for a kept column (``values`` holds the language's substitute there). ``shown`` has the columns
-    that tables show otherwise than the model reads them, with a code for missing values say.
+    had no value for a kept column (``values`` holds the language's substitute there). ``shown`` has the
+    columns that tables show otherwise than the model reads them, with a code for missing values say.
     """
 
     path: str

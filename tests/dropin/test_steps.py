@@ -301,7 +301,7 @@ def test_several_problems_that_estimate_are_refused(tmp_path: Path) -> None:
 
 def test_steps_of_a_later_problem_are_said_to_be_elsewhere(tmp_path: Path) -> None:
     path = stream(tmp_path, "$PROBLEM two\n$ESTIMATION METHOD=1\n")
-    with pytest.raises(ProblemError, match="in the first of several problems\n.*its own file"):
+    with pytest.raises(ProblemError, match=r"in the first of several problems\n.*its own file"):
         execute(prepare(path, method="as-written"))
 
 
