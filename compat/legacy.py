@@ -138,7 +138,7 @@ def _step(
     wanted = model.covariance
     if wanted is not None and (is_last or method in EXPECTATION) and not words.is_on("NOCOV"):
         if method in EXPECTATION or "NOFCOV" not in dict(wanted.options):
-            covariance = covariance_settings(wanted, problems)
+            covariance = covariance_settings(wanted, words, problems)
             if covariance.resampling is not None and method in EXPECTATION:
                 problems.append(
                     Problem(

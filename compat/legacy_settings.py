@@ -250,8 +250,8 @@ def _not_mu(words: Words) -> frozenset[int]:
     return frozenset(found)
 
 
-def covariance_settings(task: CovarianceTask, problems: list[Problem]) -> CovarianceSettings:
-    """Return the settings of the covariance step."""
+def covariance_settings(task: CovarianceTask, words: Words, problems: list[Problem]) -> CovarianceSettings:
+    """Return the settings of the covariance step that follows the estimation step of ``words``."""
     from ..engine.uncertainty.covariance_step import CovarianceSettings
 
     options = dict(task.options)
@@ -263,7 +263,20 @@ def covariance_settings(task: CovarianceTask, problems: list[Problem]) -> Covari
         "UNCONDITIONAL" in options,
         _resampling(options, task, problems),
         _repair(options, task, problems),
+        _digits(options, task, words, problems),
     )
+
+
+def _digits(
+    options: dict[str, str], task: CovarianceTask, words: Words, problems: list[Problem]
+) -> float | None:
+    """Return the digits of the objective: SIGL of the covariance step, or that of the estimation."""
+    try:
+        digits = float(options["SIGL"]) if "SIGL" in options else words.number("SIGL", 0.0)
+    except ValueError:
+        problems.append(Problem(f"SIGL={options['SIGL']}: a number is needed", task.span))
+        return None
+    return digits if digits > 0 else None
 
 
 def _repair(options: dict[str, str], task: CovarianceTask, problems: list[Problem]) -> Repair | None:

@@ -17,7 +17,7 @@ _TOLERANCE = "tolerances of the solver are those of $SUBROUTINES"
 
 # Words of every method that change nothing here: why.
 NEEDLESS: Mapping[str, str] = {
-    "SIGL": _EXACT,
+    "SIGL": "derivatives of the search are exact; the covariance step takes 7 digits and less at their word",
     "SIGLO": _EXACT,
     "SLOW": _EXACT,
     "FAST": _EXACT,
@@ -88,7 +88,6 @@ NEEDLESS_COVARIANCE: Mapping[str, str] = {
     "NOSLOW": _EXACT,
     "FAST": _EXACT,
     "NOFAST": _EXACT,
-    "SIGL": _EXACT,
     "SIGLO": _EXACT,
     "PRECOND": _EXACT,
     "PRECONDS": _EXACT,

@@ -8,7 +8,7 @@ has no such inverse: then there are no standard errors, or those of an R that wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..objective.penalised import penalised
 from ..objective.population import Population
 from ..parameterisation.natural import NaturalParameters
 from ..parameterisation.unconstrained import Parameterisation
+from .coarse_differences import COARSE, CoarseDifferences
 from .sampling_importance_resampling import ResamplingSettings
 from .standard_errors import InformationMatrices, MatrixState, Uncertainty
 
@@ -59,13 +60,16 @@ class CovarianceSettings:
     ``unconditional``: whether it is made after a search that did not end well, too. ``resampling``: how the
     estimate's uncertainty is sampled from there (None: it is not). ``repair``: how an R that is not positive
     definite is made so (None: ``"none"`` of exact derivatives, ``"absolute"`` of the information that a
-    sampling method brings, whose negative eigenvalues are Monte Carlo noise).
+    sampling method brings, whose negative eigenvalues are Monte Carlo noise). ``digits``: to how many
+    significant digits the objective is said to be known (SIGL); where these are few, derivatives to thetas
+    are the differences that NONMEM takes (:mod:`.coarse_differences`), and else exact.
     """
 
     matrix: Literal["sandwich", "r", "s"] = "sandwich"
     unconditional: bool = False
     resampling: ResamplingSettings | None = None
     repair: Repair | None = None
+    digits: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def covariance_step(
     """Return the uncertainty of the estimates of ``step``, or why there is none.
 
     A step with ``information`` and ``scores`` of its own is taken at its word; for the others both come from
-    exact gradients of its objective at the estimate.
+    gradients of its objective at the estimate.
     """
     if not settings.unconditional and step.status.code not in ("converged", "evaluated"):
         said = "the estimation step did not end well (ask for the unconditional covariance step)"
@@ -113,11 +117,30 @@ def covariance_step(
         evaluation = objective.value(
             step.estimate, step.individuals.ebe[None].repeat(len(population.likelihoods), 0)
         )
-        gradients = natural.gradient(objective.gradient(evaluation))
-        s = cross_product(0.5 * gradients)
-        r = None if settings.matrix == "s" else observed_information(objective, evaluation, natural)
+        scores = 0.5 * natural.gradient(objective.gradient(evaluation))
+        coarse = _coarse(Parameterisation(natural.model), objective, evaluation, step, settings.digits)
+        s = cross_product(scores if coarse is None else coarse.scores(scores))
+        r = None if settings.matrix == "s" else observed_information(objective, evaluation, natural, coarse)
     repair: Repair = settings.repair or ("absolute" if own else "none")
-    return combine(population.model, step.estimate, natural, settings.matrix, r, s, repair)
+    made = combine(population.model, step.estimate, natural, settings.matrix, r, s, repair)
+    if own or coarse is None or made.uncertainty is None:
+        return made
+    source = f"{made.uncertainty.source}; derivatives to the thetas by differences as long as SIGL has them"
+    return replace(made, uncertainty=replace(made.uncertainty, source=source))
+
+
+def _coarse(
+    parameterisation: Parameterisation,
+    objective: Objective,
+    evaluation: Evaluation,
+    step: Step,
+    digits: float | None,
+) -> CoarseDifferences | None:
+    """Return the differences in place of derivatives to the thetas; None where these are exact."""
+    if digits is None or digits > COARSE:
+        return None
+    start = step.history[0].estimate if step.history else step.estimate
+    return CoarseDifferences(parameterisation, objective, evaluation, start, digits)
 
 
 def cross_product(scores: Array) -> Array:
@@ -126,8 +149,13 @@ def cross_product(scores: Array) -> Array:
     return made
 
 
-def observed_information(objective: Objective, evaluation: Evaluation, natural: NaturalParameters) -> Array:
-    """Return R: half the second derivative by central differences of exact gradients.
+def observed_information(
+    objective: Objective,
+    evaluation: Evaluation,
+    natural: NaturalParameters,
+    coarse: CoarseDifferences | None = None,
+) -> Array:
+    """Return R: half the second derivative by central differences of exact gradients, or ``coarse`` ones.
 
     The differences are taken in the unconstrained parameters and carried over to the natural ones, as if the
     gradient were zero: where it is not (an estimate on its bound), the likelihood is a better parabola there.
@@ -139,7 +167,7 @@ def observed_information(objective: Objective, evaluation: Evaluation, natural: 
     scores = 0.5 * parameterisation.free_gradient(free, objective.gradient(evaluation))
     strides = _strides(parameterisation, evaluation.estimate, np.diag(cross_product(scores)))
     r = np.full((len(free), len(free)), np.nan)
-    for k in range(len(free)):
+    for k in range(0 if coarse is None else coarse.n_thetas, len(free)):
         for halving in range(HALVINGS):
             change = np.zeros(len(free))
             change[k] = strides[k] / 4**halving
@@ -150,7 +178,10 @@ def observed_information(objective: Objective, evaluation: Evaluation, natural: 
             if np.isfinite(r[k]).all():
                 break
     inverse = np.linalg.inv(jacobian)
-    made: Array = inverse.T @ (0.5 * (r + r.T)) @ inverse
+    r = 0.5 * (r + r.T)
+    if coarse is not None:
+        r = coarse.information(r)
+    made: Array = inverse.T @ r @ inverse
     return made
 
 
