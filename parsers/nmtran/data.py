@@ -55,9 +55,8 @@ def read_records(model: Model, source: Source) -> DataSet:
     event, problems = event_columns(model, rows, values, subject, ids)
     if model.dynamics is not None:  # code and tables may name these without $INPUT
         values = {"EVID": event["EVID"], "MDV": event["MDV"]} | values
-    data = DataSet(
-        source.path, values, event, subject, ids[starts], line_numbers, columns.missing, columns.shown
-    )
+    missing, shown = columns.missing, columns.shown
+    data = DataSet(source.path, values, event, subject, ids[starts], line_numbers, missing, shown)
     problems += columns.unusual()
     if not problems and data.n_observations == 0:
         hint = "records with EVID=0 and MDV=0 are needed"

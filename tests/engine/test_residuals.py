@@ -85,6 +85,14 @@ def differences(eta: Array, f: Callable[[Array], Array]) -> Array:
     return np.stack([(f(eta + h * e) - f(eta - h * e)) / (2 * h) for e in np.eye(2)], -1)
 
 
+def test_tables_show_the_codes_that_the_model_reads_as_zero(tmp_path: Path) -> None:
+    stream = LINE.replace("IGNORE=@", "IGNORE=@ MISDAT=-99").replace("Y=", "SEEN=X\nY=")
+    codes = [-99.0, 3.0, -99.0, 5.0, 0.0]
+    rows = [row | {"X": x} for row, x in zip(line_rows(np.ones((1, 5))), codes, strict=True)]
+    made = Case(tmp_path, stream, rows, np.zeros((1, 2))).table()
+    assert made["X"].tolist() == codes and made["SEEN"].tolist() == [0, 3, 0, 5, 0]
+
+
 def test_residuals_of_a_linear_model(tmp_path: Path) -> None:
     """One covariance for all subjects, X Omega X' + sigma I; every expansion is the model itself."""
     y = line_observations(N, 51)
