@@ -55,8 +55,17 @@ def read_records(model: Model, source: Source) -> DataSet:
     event, problems = event_columns(model, rows, values, subject, ids)
     if model.dynamics is not None:  # code and tables may name these without $INPUT
         values = {"EVID": event["EVID"], "MDV": event["MDV"]} | values
-    missing, shown = columns.missing, columns.shown
-    data = DataSet(source.path, values, event, subject, ids[starts], line_numbers, missing, shown)
+    data = DataSet(
+        source.path,
+        values,
+        event,
+        subject,
+        ids[starts],
+        line_numbers,
+        columns.missing,
+        columns.shown,
+        _held_out(model, values, event),
+    )
     problems += columns.unusual()
     if not problems and data.n_observations == 0:
         hint = "records with EVID=0 and MDV=0 are needed"
@@ -64,6 +73,14 @@ def read_records(model: Model, source: Source) -> DataSet:
     if problems:
         raise _error(model, source, problems)
     return data
+
+
+def _held_out(model: Model, values: dict[str, Array], event: dict[str, Array]) -> NDArray[np.bool_] | None:
+    """Return where MDV is 100, whose ``values`` are 0 again while ``event`` has 1."""
+    column = model.inputs.with_role("mdv")
+    if column is None:
+        return None
+    return np.asarray((event["EVID"] == 0) & (event["MDV"] != 0) & (values[column.name] == 0))
 
 
 def _short_line(source: Source, line: int, model: Model) -> Problem:
