@@ -299,6 +299,13 @@ def test_several_problems_that_estimate_are_refused(tmp_path: Path) -> None:
         execute(prepare(path, method="as-written"))
 
 
+@pytest.mark.parametrize("name", ["theo.ext", "fit.json", "sub/theo_final.ctl"])
+def test_a_table_with_the_name_of_another_file_of_the_run_is_refused(tmp_path: Path, name: str) -> None:
+    path = stream(tmp_path, f"$ESTIMATION METHOD=1 MAXEVAL=0\n$TABLE ID FILE={name}\n")
+    with pytest.raises(ProblemError, match=f"a file of its own named {Path(name).name}"):
+        prepare(path, method="as-written", output=tmp_path / "out")
+
+
 def test_steps_of_a_later_problem_are_said_to_be_elsewhere(tmp_path: Path) -> None:
     path = stream(tmp_path, "$PROBLEM two\n$ESTIMATION METHOD=1\n")
     with pytest.raises(ProblemError, match=r"in the first of several problems\n.*its own file"):
