@@ -253,6 +253,22 @@ def test_options_of_the_streams_own_step_are_taken(tmp_path: Path) -> None:
     assert step.settings.max_evaluations is None
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("IMP IACCEPT=3", "IACCEPT=3: a number from 0 to 1 is needed"),
+        ("IMP CTYPE=3 CALPHA=-0.1", "CALPHA=-0.1: a number from 0 to 1 is needed"),
+        ("IMPMAP DF=-1", "DF=-1: 0 or more is needed"),
+        ("IMP ISAMPLE=0", "ISAMPLE=0: 1 or more is needed"),
+        ("SAEM NBURN=-200 NITER=5", "NBURN=-200: 0 or more is needed"),
+        ("SAEM ISAMPLE_M2=x", "ISAMPLE_M2=x: a number is needed"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(tmp_path: Path, words: str, message: str) -> None:
+    with pytest.raises(ProblemError, match=message):
+        prepare(stream(tmp_path, f"$ESTIMATION METHOD={words}\n"), method="as-written")
+
+
 def test_of_two_steps_of_the_method_asked_for_the_last_gives_settings_and_layout(tmp_path: Path) -> None:
     """NONMEM would end with that step, and what is read from the files is its block."""
     path = stream(
