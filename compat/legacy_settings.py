@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 GRADIENT: frozenset[Method] = frozenset({"fo", "foi", "foce", "focei", "laplace", "laplacei", "agq"})
 SEED = 11456  # of the legacy engine's random numbers where a step names none
+
+# Least and greatest value of words that mean nothing beyond them.
+_RANGES = {
+    **{name: (0.0, math.inf) for name in ("NBURN", "NITER", "DF", "ISCALE_MIN", "ISCALE_MAX", "CITER")},
+    **{f"ISAMPLE_{kind}": (0.0, math.inf) for kind in ("M1", "M1B", "M2", "M3")},
+    **{name: (0.0, 1.0) for name in ("CALPHA", "IACCEPT", "IACCEPTL")},
+    "ISAMPLE": (1.0, math.inf),
+}
 
 
 class Words:
@@ -44,11 +53,16 @@ class Words:
         text = self.options.get(name, "")
         if not text:
             return default
+        least, most = _RANGES.get(name, (-math.inf, math.inf))
+        kind = f"a number from {least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or more"
         try:
-            return float(text.upper().replace("D", "E"))
+            value = float(text.upper().replace("D", "E"))
         except ValueError:
-            self.problems.append(Problem(f"{name}={text}: a number is needed", self.span))
-            return default
+            value, kind = math.nan, "a number"
+        if least <= value <= most:
+            return value
+        self.problems.append(Problem(f"{name}={text}: {kind} is needed", self.span))
+        return default
 
     def whole(self, name: str, default: int) -> int:
         """Return the value of a word that takes a whole number."""
@@ -119,8 +133,6 @@ def _importance_settings(words: Words, evaluate_only: bool, seed: int, informati
     auto = words.auto
     iterations = _iterations(words)
     always = words.method == "impmap"
-    if words.whole("ISAMPLE", 300) < 1:
-        words.problems.append(Problem(f"ISAMPLE={words.options['ISAMPLE']}: 1 or more is needed", words.span))
     return ImportanceSettings(
         iterations=iterations,
         draws=words.whole("ISAMPLE", 300),

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..parsers.problem import Problem
 from .files import write_whole
 from .nonmem.ext import ExtStream
 from .nonmem.tables import table_file
@@ -104,9 +105,20 @@ class OutputFolder:
 
     def own_files(self) -> list[Path]:
         """Return the paths that a run of this model may write."""
-        names = [f"{self.root}{end}" for end in _BY_ROOT]
         tables = [name for table in self._model.tables if (name := table_file(table))]
-        return [self.path / name for name in (*names, *tables, FIT, ENCODER, SELECTION, PATH)]
+        return [self.path / name for name in (*self._names(), *tables)]
+
+    def taken_names(self) -> list[Problem]:
+        """Return the tables that have the name of another file of the run."""
+        message = "the run writes a file of its own named {}"
+        return [
+            Problem(message.format(table_file(table)), table.span, "give the table another name")
+            for table in self._model.tables
+            if table_file(table) in self._names()
+        ]
+
+    def _names(self) -> tuple[str, ...]:
+        return (*(f"{self.root}{end}" for end in _BY_ROOT), FIT, ENCODER, SELECTION, PATH)
 
     def _write_samples(self, resampling: Resampling, fit: Fit) -> Path:
         """Write the samples of the estimates: objective, weight, whether resampled, all parameters."""

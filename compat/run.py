@@ -327,7 +327,7 @@ def _check_output(job: Job) -> None:
     from .nonmem.file_layout import layout_problems
     from .nonmem.tables import table_problems
 
-    problems = [*layout_problems(job.model), *table_problems(job.model)]
+    problems = [*layout_problems(job.model), *table_problems(job.model), *folder.taken_names()]
     if problems:
         raise ProblemError(problems, {job.model.path: job.model.source})
     inputs = {Path(job.model.path).resolve(), Path(job.data.path).resolve()}

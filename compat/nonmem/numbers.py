@@ -2,7 +2,7 @@
 
 Two departures, both because readers stop at them: a three-digit exponent keeps its ``E`` and gives up
 digits of the mantissa instead (Fortran drops the ``E``), and NaN and infinity never appear as text (NaN is
-printed as 0, infinity as the largest value of the format).
+printed as 0, infinity as the largest value of the format). Asterisks stand only where not one digit fits.
 """
 
 from __future__ import annotations
@@ -166,8 +166,8 @@ def _general(value: float, form: FieldFormat) -> str:
 
 def _squeezed(value: float, width: int) -> str:
     """Return ``value`` with as many digits as ``width`` holds."""
-    for decimals in range(min(width, 14), 0, -1):
-        text = exponent(value, decimals)
+    for decimals in range(min(width, 14), -1, -1):
+        text = exponent(value, decimals) if decimals else f"{value:.0E}"
         if len(text) <= width:
             return text
-    raise ValueError(f"{value} does not fit into {width} characters")
+    return "*" * width

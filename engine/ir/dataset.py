@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -141,6 +141,7 @@ class DataSet:
     each subject, ``line`` the line of each record in ``path`` (from 1). ``missing`` is True where the file
     had no value for a kept column (``values`` holds the language's substitute there). ``shown`` has the
     columns that tables show otherwise than the model reads them, with a code for missing values say.
+    ``held_out`` is True where an observation is not for estimation, but predicted and compared in tables.
     """
 
     path: str
@@ -151,6 +152,7 @@ class DataSet:
     line: NDArray[np.int64]
     missing: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     shown: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    held_out: NDArray[np.bool_] | None = None
 
     @property
     def n_records(self) -> int:
@@ -161,6 +163,13 @@ class DataSet:
     def n_subjects(self) -> int:
         """Number of subjects."""
         return len(self.ids)
+
+    def for_tables(self) -> DataSet:
+        """Return the data where observations that are held out of estimation are like all others."""
+        if self.held_out is None or not self.held_out.any():
+            return self
+        missing = np.where(self.held_out, 0.0, self.event["MDV"])
+        return replace(self, event=self.event | {"MDV": missing}, held_out=None)
 
     @property
     def is_observation(self) -> NDArray[np.bool_]:

@@ -25,9 +25,9 @@ from ..objective.evaluation import Evaluation, Objective, posterior_covariance
 from ..objective.of_method import objective_of
 from ..objective.penalised import penalised
 from ..objective.population import Population
+from ..objective.start_check import check_predictions
 from ..parameterisation.scaled import ScaledParameters
 from ..parameterisation.unconstrained import Parameterisation
-from ..run.start_check import check_predictions
 from .mode_checks import EXACT, is_degenerate, mode_warnings
 from .quasi_newton import Limits, Minimum, Visited, Watcher, minimise
 from .ridge import runs_off

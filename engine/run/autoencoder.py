@@ -22,6 +22,7 @@ from ..methods.vae import Trained, VaeSettings, VariationalAutoencoder, train
 from ..objective.joint import Joint
 from ..objective.observations import ObservationLikelihood
 from ..objective.sampling import MarginalLikelihood
+from ..objective.start_check import check_predictions
 from ..parameterisation.tensor import TensorParameterisation
 from ..selection.choice import check, choose, report
 from ..selection.neighbourhood import Support
@@ -29,7 +30,6 @@ from ..selection.outcome import Certificate, Selection
 from ..tables.items import check_tables
 from .autoencoder_fit import assemble
 from .refusal import refuse
-from .start_check import check_predictions
 from .stopwatch import Stopwatch
 
 MAX_CHECKS = 4  # times a refined covariate model may give way to a neighbour

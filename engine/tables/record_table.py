@@ -29,11 +29,11 @@ def record_table(
     interaction: bool = True,
     first_order: bool = False,
 ) -> tuple[pd.DataFrame, Residuals]:
-    """Return one row for each record under the names that tables use, and the residuals they are made from.
+    """Return one row for each record under the names that tables use, and the residuals of the fit.
 
     Data items, variables of the model at the etas that are shown, these etas, all predictions and residuals.
     Those by simulation and derivatives (G11, H21, ...) are there where a table asks for them. Subjects whose
-    model has no value there have NaN.
+    model has no value there have NaN. In the table observations that the fit leaves out are like all others.
 
     Parameters
     ----------
@@ -42,9 +42,10 @@ def record_table(
     interaction, first_order
         See :class:`.residuals.Residuals`.
     """
-    model, data = population.model, population.data
+    model, data = population.model, population.data.for_tables()
     wanted, settings = asked(model), TableSettings.of(model)
-    tabulation = Tabulation(population)
+    shown = population if data is population.data else Population(model, data, population.threads)
+    tabulation = Tabulation(shown)
     made = tabulation(
         estimate, individual.eta, individual.component, individual.component_eta, conditional=individual.shown
     )
@@ -52,22 +53,27 @@ def record_table(
         name.upper(): made.values[0, :, i] for i, name in enumerate(made.layout.outputs) if "@" not in name
     }
     left_out = columns.setdefault("MDVRES", np.zeros(data.n_records))
-    residuals = Residuals(
-        population,
-        estimate,
-        individual,
-        interaction=interaction,
-        first_order=first_order,
-        settings=settings,
-        left_out=left_out,
-    )
+
+    def of(which: Population) -> Residuals:
+        return Residuals(
+            which,
+            estimate,
+            individual,
+            interaction=interaction,
+            first_order=first_order,
+            settings=settings,
+            left_out=left_out,
+        )
+
+    residuals = of(shown)
     columns = residuals.columns() | columns  # a variable of the user's own goes by its name
     if wanted & set(SIMULATED):
         columns = _simulated(residuals, individual, first_order) | columns
     columns = _slopes(model, residuals, individual, wanted) | columns
     columns |= {"OBJI": objective[data.subject]}
     columns |= {f"ETA{k + 1}": individual.eta[data.subject, k] for k in range(model.n_etas)}
-    return pd.DataFrame(columns | _data_items(population)), residuals
+    table = pd.DataFrame(columns | _data_items(population))
+    return table, residuals if shown is population else of(population)
 
 
 def _simulated(residuals: Residuals, individual: Individual, first_order: bool) -> dict[str, Array]:

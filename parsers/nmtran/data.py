@@ -56,7 +56,15 @@ def read_records(model: Model, source: Source) -> DataSet:
     if model.dynamics is not None:  # code and tables may name these without $INPUT
         values = {"EVID": event["EVID"], "MDV": event["MDV"]} | values
     data = DataSet(
-        source.path, values, event, subject, ids[starts], line_numbers, columns.missing, columns.shown
+        source.path,
+        values,
+        event,
+        subject,
+        ids[starts],
+        line_numbers,
+        columns.missing,
+        columns.shown,
+        _held_out(model, values, event),
     )
     problems += columns.unusual()
     if not problems and data.n_observations == 0:
@@ -65,6 +73,14 @@ def read_records(model: Model, source: Source) -> DataSet:
     if problems:
         raise _error(model, source, problems)
     return data
+
+
+def _held_out(model: Model, values: dict[str, Array], event: dict[str, Array]) -> NDArray[np.bool_] | None:
+    """Return where MDV is 100, whose ``values`` are 0 again while ``event`` has 1."""
+    column = model.inputs.with_role("mdv")
+    if column is None:
+        return None
+    return np.asarray((event["EVID"] == 0) & (event["MDV"] != 0) & (values[column.name] == 0))
 
 
 def _short_line(source: Source, line: int, model: Model) -> Problem:

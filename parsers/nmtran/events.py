@@ -39,7 +39,7 @@ def event_columns(
     """Return the event columns, derived where the file lacks them, and what is wrong with them.
 
     Without compartments (``model.dynamics`` is None) every record with MDV 0 is an observation. With
-    them, a missing EVID is 1 where a dose item is not zero, else 2 where MDV is 1, else 0; a
+    them, a missing EVID is 1 where a dose item is not zero, else 2 where MDV is 1 or 101, else 0; a
     missing MDV is 1 where EVID is not 0. MDV of 100 and 101 counts as 1: NONMEM leaves these records out
     of estimation; for all other purposes ``values`` gets 0 and 1.
     """
@@ -64,7 +64,8 @@ def event_columns(
         event.setdefault(name, np.zeros(n))
     if "EVID" not in given and model.dynamics is not None:
         dosed = np.logical_or.reduce([event[name] != 0 for name in _DOSE])
-        other = event["MDV"] != 0 if "MDV" in event else np.zeros(n, dtype=bool)
+        column = model.inputs.with_role("mdv")
+        other = values[column.name] != 0 if column is not None else np.zeros(n, dtype=bool)
         event["EVID"] = np.where(dosed, 1.0, np.where(other, 2.0, 0.0))
     if "MDV" not in given:
         event["MDV"] = (event["EVID"] != 0).astype(np.float64)

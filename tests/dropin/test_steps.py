@@ -254,6 +254,22 @@ def test_options_of_the_streams_own_step_are_taken(tmp_path: Path) -> None:
     assert step.settings.max_evaluations is None
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("IMP IACCEPT=3", "IACCEPT=3: a number from 0 to 1 is needed"),
+        ("IMP CTYPE=3 CALPHA=-0.1", "CALPHA=-0.1: a number from 0 to 1 is needed"),
+        ("IMPMAP DF=-1", "DF=-1: 0 or more is needed"),
+        ("IMP ISAMPLE=0", "ISAMPLE=0: 1 or more is needed"),
+        ("SAEM NBURN=-200 NITER=5", "NBURN=-200: 0 or more is needed"),
+        ("SAEM ISAMPLE_M2=x", "ISAMPLE_M2=x: a number is needed"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(tmp_path: Path, words: str, message: str) -> None:
+    with pytest.raises(ProblemError, match=message):
+        prepare(stream(tmp_path, f"$ESTIMATION METHOD={words}\n"), method="as-written")
+
+
 def test_of_two_steps_of_the_method_asked_for_the_last_gives_settings_and_layout(tmp_path: Path) -> None:
     """NONMEM would end with that step, and what is read from the files is its block."""
     path = stream(
@@ -298,6 +314,13 @@ def test_several_problems_that_estimate_are_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text() * 2)
     with pytest.raises(ProblemError, match="2 problems"):
         execute(prepare(path, method="as-written"))
+
+
+@pytest.mark.parametrize("name", ["theo.ext", "fit.json", "sub/theo_final.ctl"])
+def test_a_table_with_the_name_of_another_file_of_the_run_is_refused(tmp_path: Path, name: str) -> None:
+    path = stream(tmp_path, f"$ESTIMATION METHOD=1 MAXEVAL=0\n$TABLE ID FILE={name}\n")
+    with pytest.raises(ProblemError, match=f"a file of its own named {Path(name).name}"):
+        prepare(path, method="as-written", output=tmp_path / "out")
 
 
 def test_steps_of_a_later_problem_are_said_to_be_elsewhere(tmp_path: Path) -> None:

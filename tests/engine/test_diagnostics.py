@@ -17,8 +17,8 @@ from elbomix.engine.fit import Fit
 from elbomix.engine.methods.vae import VaeSettings
 from elbomix.engine.objective.observations import ObservationLikelihood
 from elbomix.engine.objective.population import Population
+from elbomix.engine.objective.start_check import check_predictions
 from elbomix.engine.run.autoencoder import estimate
-from elbomix.engine.run.start_check import check_predictions
 
 Array = NDArray[np.float64]
 N = 12

@@ -85,6 +85,32 @@ def differences(eta: Array, f: Callable[[Array], Array]) -> Array:
     return np.stack([(f(eta + h * e) - f(eta - h * e)) / (2 * h) for e in np.eye(2)], -1)
 
 
+def test_tables_show_the_codes_that_the_model_reads_as_zero(tmp_path: Path) -> None:
+    stream = LINE.replace("IGNORE=@", "IGNORE=@ MISDAT=-99").replace("Y=", "SEEN=X\nY=")
+    codes = [-99.0, 3.0, -99.0, 5.0, 0.0]
+    rows = [row | {"X": x} for row, x in zip(line_rows(np.ones((1, 5))), codes, strict=True)]
+    made = Case(tmp_path, stream, rows, np.zeros((1, 2))).table()
+    assert made["X"].tolist() == codes and made["SEEN"].tolist() == [0, 3, 0, 5, 0]
+
+
+def test_observations_held_out_of_the_fit_have_residuals_in_tables(tmp_path: Path) -> None:
+    """MDV of 100: left out of estimation, 0 in every other step (NONMEM's help on DV and MDV)."""
+
+    def case(folder: str, code: float) -> Case:
+        (tmp_path / folder).mkdir()
+        rows = [
+            row | {"MDV": code if row["TIME"] == TIMES[2] else 0.0}
+            for row in line_rows(line_observations(2, 3))
+        ]
+        return Case(tmp_path / folder, LINE, rows, np.full((2, 2), 0.1))
+
+    observed, held, missing = case("0", 0.0), case("100", 100.0), case("1", 1.0)
+    pd.testing.assert_frame_equal(held.table(), observed.table())
+    assert held.population.n_observations.tolist() == missing.population.n_observations.tolist() == [4, 4]
+    for name, values in missing.residuals(interaction=True).items():
+        np.testing.assert_array_equal(held.residuals(interaction=True)[name], values, err_msg=name)
+
+
 def test_residuals_of_a_linear_model(tmp_path: Path) -> None:
     """One covariance for all subjects, X Omega X' + sigma I; every expansion is the model itself."""
     y = line_observations(N, 51)

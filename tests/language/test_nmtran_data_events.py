@@ -37,7 +37,7 @@ def test_any_dose_item_makes_a_dose(tmp_path: Path, item: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mdv", "evid"), [("0", 0), ("1", 2), ("100", 2), ("101", 2)], ids=["0", "1", "100", "101"]
+    ("mdv", "evid"), [("0", 0), ("1", 2), ("100", 0), ("101", 2)], ids=["0", "1", "100", "101"]
 )
 def test_missing_observations_are_other_events(tmp_path: Path, mdv: str, evid: int) -> None:
     """The EVID data item in the NONMEM help: MDV of 1 or 101 without a dose gives EVID 2.
@@ -48,6 +48,7 @@ def test_missing_observations_are_other_events(tmp_path: Path, mdv: str, evid: i
     assert read.event["EVID"].tolist() == [0, evid]
     assert read.values["MDV"].tolist() == [0, float(mdv) % 100]
     assert read.n_observations == 1 + (mdv == "0")
+    assert read.for_tables().n_observations == 1 + (mdv in ("0", "100"))
 
 
 def test_numbers_of_the_output_compartment(tmp_path: Path) -> None:

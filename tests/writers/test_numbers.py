@@ -64,6 +64,14 @@ def test_large_number_in_fixed_format_is_no_row_of_asterisks() -> None:
     assert float(parse_format("sF10.3").number(1.25e9)) == 1.25e9
 
 
+def test_number_that_no_digit_of_fits_is_asterisks_as_of_fortran() -> None:
+    assert [parse_format("sF5.1").number(x) for x in (100001.0, -100001.0, 999.9)] == [
+        "1E+05",
+        "*****",
+        "999.9",
+    ]
+
+
 @pytest.mark.parametrize(
     ("form", "line"),
     [

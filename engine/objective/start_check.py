@@ -6,9 +6,9 @@ import numpy as np
 
 from ..estimate import Estimate
 from ..failure import ModelFailure
-from ..objective.observations import ObservationLikelihood
-from ..objective.terms import FLAGGED, LIKELIHOOD, NORMAL
 from ..tables.tabulation import evaluated, known_values
+from .observations import ObservationLikelihood
+from .terms import FLAGGED, LIKELIHOOD, NORMAL
 
 
 def check_predictions(likelihood: ObservationLikelihood, start: Estimate) -> None:
@@ -37,8 +37,8 @@ def check_predictions(likelihood: ObservationLikelihood, start: Estimate) -> Non
         "proportional errors and logarithms need positive predictions: leave out observations before the "
         "first dose (MDV=1), add an additive error, or try other initial estimates"
     )
-    if kind[row] == NORMAL and np.isfinite(value[row]) and not slopes[row].any():
-        hint = "the response needs a residual error (EPS) at every observation"
+    if not slopes.any():
+        hint = "the response needs a residual error (EPS)"
     if kind[row] != NORMAL:
         what, hint = (
             f"the model gives {value[row]:g}",
