@@ -7,6 +7,7 @@ is a batched product; second derivatives are not available.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from ..kernel.compile import compile_kernel
 from ..kernel.kernel import Directions, Kernel
 from ..kernel.subjects import Subjects
 from .arithmetic import Environment, compile_expression, known_key
+from .given_parameters import of_given_parameters
 from .observed import PREDICTION
 
 Floats = NDArray[np.float64]
@@ -35,7 +37,7 @@ Run = Callable[[Floats, Floats, bool, bool], tuple[Floats, Floats]]
 class CompiledAmounts:
     """Amounts of all subjects of a batch by the event loop.
 
-    Where what the dynamics read is constant within subjects the loop is differentiated along that; else
+    Where what the dynamics read is constant within subjects they run alone, differentiated along that; else
     along eta and theta, with the individual model run inside. With ``individual_inside`` only the kernel runs
     the individual model, since torch cannot follow it.
     """
@@ -47,12 +49,11 @@ class CompiledAmounts:
         self._batch = batch
         read = sorted({n.compartment for n in _observed_nodes(model) if isinstance(n, Amount)})
         exported = _export(model, read, individual_inside)
-        compiled = compile_kernel(exported)
-        self._kernel = Kernel(compiled, Subjects.build(model, _some(batch.data, batch.chosen)))
-        self._names = compiled.layout.outputs[: len(exported.observation.statements)]
-        self._psi = [compile_expression(e) for e in compiled.layout.psi[: compiled.layout.n_dynamic]]
-        self._read = [*(c - 1 for c in read), -1]
-        self._numbers = [*read, PREDICTION]
+        self._compiled = compile_kernel(exported)
+        self._subjects = Subjects.build(model, _some(batch.data, batch.chosen))
+        order = self._compiled.layout
+        self._names = order.outputs[: len(exported.observation.statements)]
+        self._psi = [compile_expression(e) for e in order.psi[: order.n_dynamic]]
         parts = nodes((model.individual, model.dynamics))
         self._thetas = sorted({n.index - 1 for n in parts if isinstance(n, Theta)})
         self._etas = sorted({n.index - 1 for n in parts if isinstance(n, Eta)})
@@ -62,20 +63,33 @@ class CompiledAmounts:
         self._owner = np.repeat(np.arange(batch.n_subjects), (row >= 0).sum(1))
         self._nind = np.arange(batch.chosen.start + 1, batch.chosen.stop + 1, dtype=float)
 
+    @cached_property
+    def _kernel(self) -> Kernel:
+        """The kernel that runs the individual model."""
+        return Kernel(self._compiled, self._subjects)
+
+    @cached_property
+    def _dynamics(self) -> Kernel:
+        """The kernel of the dynamics alone, whose random effects are the individual parameters."""
+        compiled = self._compiled
+        return Kernel(compile_kernel(of_given_parameters(compiled.model, compiled.layout)), self._subjects)
+
     def __call__(self, env: Environment) -> None:
         """Fill the amounts of ``env``, and its variables where the individual model is run inside."""
         owner = torch.from_numpy(self._owner)
         psi = None if self.individual_inside else self._constant(env)
         if psi is not None:
             values = _Records.apply(env.theta[:0].detach(), psi, owner, self._at_psi)  # type: ignore[no-untyped-call]
-            for position, number in enumerate(self._numbers):
-                env.amounts[number] = values[..., position][:, self._place]
+            self._fill(env, values)
             return
         draws = env.eta[0].shape[0] if env.eta else 1
         shape = (draws, self._batch.n_subjects, 1)
         zero = env.theta.new_zeros(shape)
         eta = torch.cat([e.expand(shape) for e in env.eta], -1) if env.eta else zero[..., :0]
-        values = _Records.apply(env.theta, eta, owner, self._whole)  # type: ignore[no-untyped-call]
+        self._fill(env, _Records.apply(env.theta, eta, owner, self._whole))  # type: ignore[no-untyped-call]
+
+    def _fill(self, env: Environment, values: Tensor) -> None:
+        """Put the outputs of a kernel at flat records where the torch statements read them."""
         for position, name in enumerate(self._names):
             value = values[..., position][:, self._place]
             kind, _, rest = name.partition(" ")
@@ -99,13 +113,11 @@ class CompiledAmounts:
         return torch.cat(found, -1) if found else env.theta.new_zeros(*shape[:2], 0)
 
     def _at_psi(self, _: Floats, psi: Floats, along_psi: bool, __: bool) -> tuple[Floats, Floats]:
-        patterns = len(self._kernel.design.model_times) + 1
-        spread = np.repeat(psi[:, self._owner, None, :], patterns, axis=2)
         n = psi.shape[-1]
-        identity = np.broadcast_to(np.eye(n), (*spread.shape, n)) if along_psi else None
-        values, derivatives, status = self._kernel.amounts(spread, identity)
-        values[status[:, self._owner] != 0] = np.nan
-        return values[..., self._read], derivatives[..., self._read, :]
+        identity = np.eye(n) if along_psi else np.zeros((n, 0))
+        directions = Directions(np.zeros((0, identity.shape[1])), identity)
+        done = self._dynamics.evaluate(np.zeros(0), psi, directions)
+        return done.values[..., : len(self._names)], done.derivatives[..., : len(self._names), :]
 
     def _whole(self, theta: Floats, eta: Floats, along_eta: bool, along_theta: bool) -> tuple[Floats, Floats]:
         etas, thetas = (self._etas if along_eta else []), (self._thetas if along_theta else [])

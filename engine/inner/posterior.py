@@ -8,6 +8,7 @@ expected one (Fisher scoring), positive definite everywhere.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -99,55 +100,45 @@ def gaussian_posterior(
     omega: Tensor,
     sigma: Tensor,
     start: Float[Tensor, "id eta"],
-    nodes: Float[Tensor, "node id eta"] | None = None,
-    chol: Float[Tensor, "id eta eta"] | None = None,
     iterations: int = 40,
     tolerance: float = 1e-5,
 ) -> Posterior:
     """Return Gaussian posteriors by damped Newton steps on every subject at once.
 
-    Without ``nodes`` the mean is the mode and the covariance the inverse expected information there
-    (Laplace). With ``nodes`` (standard normal points) both maximise the evidence lower bound, expectations
-    being averages over the nodes (the fixed point of Opper and Archambeau 2009, equations 9 and 10, with
-    the expected for the observed information). Steps are halved per subject until the objective
-    does not fall; ``tolerance`` is in posterior SDs.
+    The mean is the mode, the covariance the inverse expected information there (Laplace). Steps are halved
+    per subject until the density does not fall; ``tolerance`` is in posterior SDs.
     """
     mean = start.clone()
-    points = torch.zeros(1, *start.shape, dtype=start.dtype) if nodes is None else nodes
-    if chol is None:
-        chol = torch.linalg.cholesky(joint.active_omega(omega)).expand(len(start), -1, -1).clone()
+    chol = torch.linalg.cholesky(joint.active_omega(omega)).expand(len(start), -1, -1).clone()
     precision = torch.linalg.inv(joint.active_omega(omega))
-    entropy = nodes is not None
 
-    def objective(mean: Tensor, chol: Tensor) -> Tensor:
-        eta = mean + torch.einsum("ikl,nil->nik", chol, points)
-        value = joint_density(joint, theta, omega, sigma, eta).mean(0)
-        return value + chol.diagonal(dim1=-2, dim2=-1).log().sum(-1) if entropy else value
+    def objective(mean: Tensor) -> Tensor:
+        return joint_density(joint, theta, omega, sigma, mean[None])[0]
 
-    current = objective(mean, chol)
+    current = objective(mean)
     converged = torch.zeros(len(start), dtype=torch.bool)
     for _ in range(iterations):
-        eta = mean + torch.einsum("ikl,nil->nik", chol, points)
-        s = slopes(joint, theta, omega, sigma, eta)
-        weight = 1.0 / s.variance
-        information = torch.einsum("nijk,nij,nijl->ikl", s.mean_slope, weight, s.mean_slope)
-        information += 0.5 * torch.einsum("nijk,nij,nijl->ikl", s.variance_slope, weight**2, s.variance_slope)
-        information = precision + information / len(points)
-        gradient = torch.einsum("nijk,nij->ik", s.mean_slope, weight * s.residual)
-        excess = weight**2 * s.residual**2 - weight
-        gradient += 0.5 * torch.einsum("nijk,nij->ik", s.variance_slope, excess)
-        gradient = gradient / len(points) - mean @ precision
+        s = slopes(joint, theta, omega, sigma, mean[None])
+        mean_slope, variance_slope, residual = s.mean_slope[0], s.variance_slope[0], s.residual[0]
+        weight = 1.0 / s.variance[0]
+        information = torch.einsum("ijk,ij,ijl->ikl", mean_slope, weight, mean_slope)
+        information += 0.5 * torch.einsum("ijk,ij,ijl->ikl", variance_slope, weight**2, variance_slope)
+        information = precision + information
+        gradient = torch.einsum("ijk,ij->ik", mean_slope, weight * residual)
+        excess = weight**2 * residual**2 - weight
+        gradient += 0.5 * torch.einsum("ijk,ij->ik", variance_slope, excess)
+        gradient = gradient - mean @ precision
         usable = torch.isfinite(information).flatten(1).all(1) & torch.isfinite(gradient).all(1)
         information = torch.where(usable[:, None, None], information, precision)
         gradient = torch.where(usable[:, None], gradient, 0.0)
         factor = torch.linalg.cholesky(information)
         step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
-        new_chol = _inverse_factor(information)
         length = (gradient * step).sum(-1).clamp(min=0.0).sqrt()
         reach = torch.einsum("ik,kl,il->i", step, precision, step).sqrt()
         step = step * (LONGEST / reach.clamp(min=LONGEST))[:, None]
-        enough = torch.zeros_like(length) if entropy else ENOUGH * (gradient * step).sum(-1)
-        mean, chol, current, moved = _line_search(objective, mean, step, enough, chol, new_chol, current)
+        enough = ENOUGH * (gradient * step).sum(-1)
+        mean, current, moved = _line_search(objective, mean, step, enough, current)
+        chol = torch.where(moved[:, None, None], _inverse_factor(information), chol)
         # scoring converges linearly, slowly where residuals are large: a thousandth of an SD is a mode found
         converged = (length < 1e-3) & usable
         if bool(((length < tolerance) | ~moved).all()):
@@ -162,28 +153,20 @@ def _inverse_factor(information: Tensor) -> Tensor:
 
 
 def _line_search(
-    objective: object,
-    mean: Tensor,
-    step: Tensor,
-    enough: Tensor,
-    chol: Tensor,
-    new_chol: Tensor,
-    current: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    objective: Callable[[Tensor], Tensor], mean: Tensor, step: Tensor, enough: Tensor, current: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the first of the halved steps that raises each subject's objective by enough for its size."""
-    assert callable(objective)
     size = torch.ones(len(mean), dtype=mean.dtype)
     done = torch.zeros(len(mean), dtype=torch.bool)
     for _ in range(12):
         trial = mean + size[:, None] * step
-        value = objective(trial, new_chol)
+        value = objective(trial)
         needed = current + size * enough - 1e-9 * current.abs().clamp(min=1.0)
         better = (value >= needed) & ~done
         mean = torch.where(better[:, None], trial, mean)
-        chol = torch.where(better[:, None, None], new_chol, chol)
         current = torch.where(better, value, current)
         done = done | better
         if bool(done.all()):
             break
         size = torch.where(done, size, 0.5 * size)
-    return mean, chol, current, done
+    return mean, current, done

@@ -41,6 +41,9 @@ SETTLING_ROUNDS = 10
 SETTLING_STEPS = 10  # EM steps on the draws of one round
 SETTLED = 0.1  # change of a round, in SDs of the random effects or of a log variance
 LONGEST_STRIDE = 0.35  # of a log Cholesky diagonal in one round, so that no variance collapses in one leap
+CURVATURE_DRAWS = 32  # that show a first search the shape of the likelihood
+REPLICATES = 4  # fewer do not tell their scatter
+LARGE_ESS = 400.0  # draws: posterior means are then known to a twentieth of an SD
 SMALLEST_SHARE = 0.1  # of the draws: effective sample size below which a step is shortened
 
 
@@ -64,17 +67,10 @@ def tensors(estimate: Estimate) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def propose(
-    joint: Joint,
-    estimate: Estimate,
-    start: Tensor,
-    draws: int,
-    *,
-    seed: int,
-    name: str,
-    keep: bool,
-) -> tuple[Posterior, Draws]:
-    """Return modes and draws from proposals matched to the weighted moments of a pilot sample."""
+def match(
+    joint: Joint, estimate: Estimate, start: Tensor, *, seed: int, name: str
+) -> tuple[Posterior, Posterior]:
+    """Return modes, and proposals matched to the weighted moments of a pilot sample around them."""
     parameters = tensors(estimate)
     mode = gaussian_posterior(joint, *parameters, start)
     pilot = draw(joint, parameters, mode, 128, seed=seed, name=name + "/pilot", widening=1.2)
@@ -85,8 +81,22 @@ def propose(
     centre = torch.where(enough[:, None], mean - joint.active_mu(parameters[0]), mode.mean)
     own = mode.chol @ mode.chol.mT
     scale = torch.linalg.cholesky(torch.where(enough[:, None, None], covariance, own) + jitter * own)
-    matched = Posterior(centre, scale, mode.converged)
-    return mode, draw(joint, parameters, matched, draws, seed=seed, name=name, keep=keep)
+    return mode, Posterior(centre, scale, mode.converged)
+
+
+def propose(
+    joint: Joint,
+    estimate: Estimate,
+    start: Tensor,
+    draws: int,
+    *,
+    seed: int,
+    name: str,
+    keep: bool,
+) -> tuple[Posterior, Draws]:
+    """Return modes and draws from the proposals of :func:`match`."""
+    mode, matched = match(joint, estimate, start, seed=seed, name=name)
+    return mode, draw(joint, tensors(estimate), matched, draws, seed=seed, name=name, keep=keep)
 
 
 def settle(
@@ -143,36 +153,57 @@ def maximise(
     keep = not joint.mu.structural_thetas
     free = parameterisation.pack(estimate)
     start = posterior_start
-    converged = False
+    converged, curvature = False, None
     for number in range(1, settings.max_rounds + 1):
-        size = settings.draws_for(settings.finish_draws, joint.n_subjects)
-        if number == 1:
-            size = max(size // 4, 128)
+        size = settings.draws_of_round(number, joint, keep=keep)
         current = parameterisation.natural(free)
         mode, sample = propose(
             joint, current, start, size, seed=settings.seed, name=f"refinement/{number}", keep=keep
         )
         start = mode.mean
         likelihood = MarginalLikelihood(joint, parameterisation, sample)
-        before, _ = likelihood.value_and_gradient(free)
-        free, after, whole = _climb(likelihood, free, before)
-        objective = after - joint.data.n_observations * LOG_2PI
+        if likelihood.solves and curvature is None:
+            few = MarginalLikelihood(joint, parameterisation, sample.first(joint, CURVATURE_DRAWS))
+            curvature = few.hessian(free)
+        climbed = _climb(likelihood, free, curvature)
+        free, curvature = climbed.point, climbed.curvature
+        objective = climbed.after - joint.data.n_observations * LOG_2PI
         seconds = time.perf_counter() - began
         observer(Iteration("refinement", number, objective, parameterisation.natural(free), seconds))
-        if number > 1 and whole and before - after < GAIN + GAIN_PER_PARAMETER * parameterisation.size:
+        gained = climbed.before - climbed.after
+        if number > 1 and climbed.whole and gained < GAIN + GAIN_PER_PARAMETER * parameterisation.size:
             converged = True
             break
     finished = parameterisation.natural(free)
     return Finished(finished, free, mode, likelihood, converged)
 
 
-def _climb(likelihood: MarginalLikelihood, start: Array, before: float) -> tuple[Array, float, bool]:
-    """Return the maximum on the draws, or the point on the way where the draws still serve.
+@dataclass(frozen=True, eq=False)
+class _Climbed:
+    """Where a search on fixed draws came to, and the objective ``before`` and ``after`` it.
 
-    The last value tells whether it is the maximum.
+    ``whole``: whether that is the maximum; ``curvature`` is what the search knew of it.
     """
+
+    point: Array
+    before: float
+    after: float
+    whole: bool
+    curvature: Array
+
+
+def _climb(likelihood: MarginalLikelihood, start: Array, curvature: Array | None) -> _Climbed:
+    """Return the maximum on the draws, or the point on the way where the draws still serve."""
+    values: list[float] = []
+
+    def objective(point: Array) -> tuple[float, Array]:
+        value, gradient = likelihood.value_and_gradient(point)
+        values.append(value)
+        return value, gradient
+
     limits = Limits.none(len(start), DECREASE, MAX_EVALUATIONS)
-    step = minimise(Single(likelihood.value_and_gradient), start, limits).best.point - start
+    found = minimise(Single(objective), start, limits, curvature=curvature)
+    before, step = values[0], found.best.point - start
     joint, parameterisation = likelihood.joint, likelihood.parameterisation
     stride = float(np.abs(step[len(parameterisation.free_thetas) :]).max(initial=0.0))
     scale = 1.0 if stride <= LONGEST_STRIDE else LONGEST_STRIDE / stride
@@ -187,34 +218,37 @@ def _climb(likelihood: MarginalLikelihood, start: Array, before: float) -> tuple
     for _ in range(10):
         trial = start + scale * step
         if bool((shares(trial) >= least).all()):
-            value, _ = likelihood.value_and_gradient(trial)
+            value = found.best.value if scale == 1.0 else likelihood.value_and_gradient(trial)[0]
             if np.isfinite(value) and value <= before:
-                return trial, value, whole
+                return _Climbed(trial, before, value, whole, found.hessian)
         scale, whole = 0.5 * scale, False
-    return start, likelihood.value_and_gradient(start)[0], False
+    return _Climbed(start, before, before, False, found.hessian)
 
 
 def evaluated_likelihood(
     joint: Joint, estimate: Estimate, start: Tensor, settings: VaeSettings
 ) -> tuple[ImportanceLikelihood, Posterior, Draws, Tensor]:
-    """Return -2 log-likelihood on fresh draws, modes, and all draws with their log weights."""
+    """Return -2 log-likelihood on fresh draws, modes, and all draws with their log weights.
+
+    Replicates from the same proposals are added until the standard error is small and every subject's
+    effective sample large, or there are as many as the settings allow.
+    """
     parameters = tensors(estimate)
+    mode, matched = match(joint, estimate, start, seed=settings.seed, name="likelihood")
+    size = settings.draws_for(settings.likelihood_draws, joint.n_subjects)
     weights: list[Tensor] = []
     samples: list[Draws] = []
-    mode: Posterior | None = None
-    for replicate in range(settings.likelihood_replicates):
-        mode, sample = propose(
-            joint,
-            estimate,
-            start if mode is None else mode.mean,
-            settings.draws_for(settings.likelihood_draws, joint.n_subjects),
-            seed=settings.seed,
-            name=f"likelihood/{replicate}",
-            keep=True,
+    for replicate in range(settings.replicates_for(joint.n_subjects)):
+        sample = draw(
+            joint, parameters, matched, size, seed=settings.seed, name=f"likelihood/{replicate}", keep=True
         )
         weights.append(log_weights(joint, sample, parameters))
         samples.append(replace(sample, structures=None))
-    assert mode is not None
+        if replicate + 1 < REPLICATES:
+            continue
+        found = importance_likelihood(weights)
+        if found.se <= settings.likelihood_error and float(found.ess.min()) >= LARGE_ESS:
+            break
     together = Draws(
         torch.cat([s.z for s in samples]), torch.cat([s.log_q for s in samples]), samples[0].chunks, None
     )

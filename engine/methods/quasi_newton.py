@@ -119,16 +119,26 @@ Watcher = Callable[[int, Visited, float], None]  # iteration, where, predicted d
 
 
 def minimise(
-    function: Function, start: Array, limits: Limits, watch: Watcher | None = None, memory: Any = None
+    function: Function,
+    start: Array,
+    limits: Limits,
+    watch: Watcher | None = None,
+    memory: Any = None,
+    curvature: Array | None = None,
 ) -> Minimum:
-    """Return the minimum of ``function`` near ``start``; ``memory`` is what an evaluation nearby left."""
+    """Return the minimum of ``function`` near ``start``; ``memory`` is what an evaluation nearby left.
+
+    ``curvature``: second derivatives to begin with, where they are known.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # far from any minimum gradients can be of any size
-        return _Search(function, limits, watch).run(start, memory)
+        return _Search(function, limits, watch, curvature).run(start, memory)
 
 
 class _Search:
-    def __init__(self, function: Function, limits: Limits, watch: Watcher | None) -> None:
-        self.function, self.limits, self.watch = function, limits, watch
+    def __init__(
+        self, function: Function, limits: Limits, watch: Watcher | None, curvature: Array | None
+    ) -> None:
+        self.function, self.limits, self.watch, self.curvature = function, limits, watch, curvature
         self.lower, self.upper = limits.lower.copy(), limits.upper.copy()
         self.single = isinstance(function, Single)  # whose scores tell nothing of the curvature
         self.evaluations = self.iteration = 0
@@ -158,8 +168,13 @@ class _Search:
         ended: Ended = "rounding"
         for _ in range(RESTARTS):
             begun = at.value
-            hessian = self.hessian(at, source)
+            if self.curvature is None:
+                hessian = self.hessian(at, source)
+            else:
+                hessian, source, self.curvature = _positive(self.curvature), "differences", None
             at, hessian, why = self.descend(at, hessian, source)
+            if self.single:
+                source = "gradient"
             if why == "near":
                 source = "scores"
                 continue

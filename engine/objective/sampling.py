@@ -43,6 +43,10 @@ class Draws:
     origin: Tensor | None = None
     pull: Tensor | None = None
 
+    def first(self, joint: Joint, count: int) -> Draws:
+        """Return the first ``count`` draws of these, whose predictions are not kept."""
+        return replace(self, z=self.z[:count], log_q=self.log_q[:count], chunks=joint.chunks(count))
+
     def at(self, theta: Tensor, subjects: slice = slice(None)) -> Float[Tensor, "draw some active"]:
         """Return the draws of ``subjects`` for ``theta``; their densities are ``log_q`` everywhere."""
         z = self.z[:, subjects]
@@ -207,6 +211,11 @@ class MarginalLikelihood:
     def __init__(self, joint: Joint, parameterisation: TensorParameterisation, draws: Draws) -> None:
         self.joint, self.parameterisation, self.draws = joint, parameterisation, draws
 
+    @property
+    def solves(self) -> bool:
+        """Whether every value costs the solution of differential equations, or the like, at all draws."""
+        return self.draws.structures is None and self.joint.decoder.derivatives == 1
+
     def _chunk(self, position: int, free: Tensor) -> Tensor:
         weights = chunk_log_weights(self.joint, self.draws, position, self.parameterisation.unpack(free))
         return -2.0 * (torch.logsumexp(weights, 0) - math.log(len(weights))).sum()
@@ -226,10 +235,11 @@ class MarginalLikelihood:
     def hessian(self, free: Array) -> Array:
         """Return the Hessian of -2 log-likelihood at ``free``.
 
-        By differences of exact gradients where the decoder has first derivatives only.
+        By differences of exact gradients along the parameters that move predictions of given draws where the
+        decoder has first derivatives only.
         """
-        if self.draws.structures is None and self.joint.decoder.derivatives == 1:
-            return self._hessian_by_differences(free)
+        if self.solves:
+            return self._with_differences(free)
         total = np.zeros((len(free), len(free)))
         for position in range(len(self.draws.chunks)):
             vector = torch.from_numpy(np.asarray(free, dtype=float)).requires_grad_()
@@ -240,30 +250,53 @@ class MarginalLikelihood:
                 total[k] += row.numpy()
         return 0.5 * (total + total.T)
 
-    def _hessian_by_differences(self, free: Array) -> Array:
-        total = np.zeros((len(free), len(free)))
-        for k in range(len(free)):
+    def _with_differences(self, free: Array) -> Array:
+        parameters = self.parameterisation.unpack(torch.from_numpy(np.asarray(free, dtype=float)))
+        still = MarginalLikelihood(
+            self.joint, self.parameterisation, kept_draws(self.joint, self.draws, parameters)
+        )
+        total = still.hessian(free)
+        structural = self.joint.mu.structural_thetas
+        moving = [p for p, j in enumerate(self.parameterisation.free_thetas) if j in structural]
+        columns = []
+        for k in moving:
             step = np.zeros(len(free))
             step[k] = DIFFERENCE * max(abs(float(free[k])), 1.0)
             ahead, behind = (self.value_and_gradient(free + s)[1] for s in (step, -step))
-            total[k] = (ahead - behind) / (2.0 * step[k])
+            columns.append((ahead - behind) / (2.0 * step[k]))
+        for k, column in zip(moving, columns, strict=True):
+            total[k], total[:, k] = column, column
+        inside = np.ix_(moving, moving)
+        total[inside] = 0.5 * (total[inside] + np.array(columns).reshape(len(moving), -1)[:, moving])
         return 0.5 * (total + total.T)
+
+
+@torch.no_grad()
+def kept_draws(joint: Joint, draws: Draws, parameters: tuple[Tensor, Tensor, Tensor]) -> Draws:
+    """Return ``draws`` where ``parameters`` move them, with kept decoder stages: structural thetas stay."""
+    theta = parameters[0]
+    z = draws.at(theta)
+    eta = z - joint.active_mu(theta)
+    chunks = joint.chunks(len(z), observe_only=True)
+    structures = joint.map(
+        lambda c: kept_structure(c.decoder, theta, joint.full_eta(eta[:, c.subjects])), chunks
+    )
+    return Draws(z, draws.log_q, chunks, list(structures))
 
 
 def importance_likelihood(weights: list[Float[Tensor, "draw id"]]) -> ImportanceLikelihood:
     """Return -2 log-likelihood from log weights of independent replicates of the same size.
 
     Its standard error comes from the scatter of the replicates, since the even points of one
-    replicate are not independent.
+    replicate are not independent; those of different subjects are, so their variances add up.
     """
     replicates = torch.stack([-2.0 * torch.logsumexp(w, 0) + 2.0 * math.log(len(w)) for w in weights])
     everything = torch.cat(weights)
     by_subject = -2.0 * (torch.logsumexp(everything, 0) - math.log(len(everything)))
-    totals = replicates.sum(1)
-    se = float(totals.std() / math.sqrt(len(totals))) if len(totals) > 1 else math.nan
+    count = len(replicates)
     return ImportanceLikelihood(
         value=float(by_subject.sum()),
-        se=se,
+        se=math.sqrt(float(replicates.var(0).sum()) / count) if count > 1 else math.nan,
         by_subject=by_subject.numpy(),
         ess=effective_sample_size(everything).numpy(),
         draws=len(everything),

@@ -146,7 +146,7 @@ class _Run:
             joint,
             at,
             start,
-            settings.draws_for(settings.finish_draws, joint.n_subjects),
+            settings.draws_of_round(2, joint, keep=keep),
             seed=settings.seed,
             name="evaluation",
             keep=keep,

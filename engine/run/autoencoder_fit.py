@@ -21,7 +21,7 @@ from ..methods.encoder import Encoder, Features
 from ..methods.importance import Finished, evaluated_likelihood, tensors
 from ..methods.vae import Trained, VaeSettings
 from ..objective.bicc import penalty
-from ..objective.elbo import minus_two_elbo, refine
+from ..objective.elbo import minus_two_elbo
 from ..objective.joint import LOG_2PI, Joint
 from ..objective.linearised import linearised_likelihood
 from ..objective.population import Population
@@ -55,7 +55,7 @@ def assemble(
     importance, mode, draws, weights = evaluated_likelihood(joint, at, finished.posterior.mean, settings)
     mean, covariance = weighted_moments(draws, weights)
     linearised = linearised_likelihood(joint, parameters, mode.mean)
-    bound = minus_two_elbo(joint, parameters, refine(joint, parameters, mode, settings.seed), settings.seed)
+    bound = minus_two_elbo(draws.z, draws.log_q, weights)
     watch.lap("likelihood")
     uncertainty = None
     if model.covariance is not None:

@@ -10,15 +10,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.stats import multivariate_normal
 from support.quadrature import normal_log_likelihood
 from support.streams import read
 from torch import Tensor
 
 from elbomix.engine.estimate import Estimate, initial
 from elbomix.engine.inner.posterior import Posterior, gaussian_posterior, joint_density
-from elbomix.engine.methods.importance import tensors
-from elbomix.engine.objective.elbo import minus_two_elbo, refine
+from elbomix.engine.methods.importance import propose, tensors
+from elbomix.engine.objective.elbo import minus_two_elbo
 from elbomix.engine.objective.joint import Joint
+from elbomix.engine.objective.sampling import importance_likelihood, log_weights
 
 Array = NDArray[np.float64]
 N = 10
@@ -147,17 +149,51 @@ def test_differential_equations_have_the_same_posteriors(tmp_path: Path) -> None
     np.testing.assert_allclose(twin.chol.numpy(), closed.chol.numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_refined_posteriors_raise_the_bound(tmp_path: Path) -> None:
-    """No Gaussian with another mean or scale has a higher evidence bound; Laplace's is lower."""
-    joint = build(tmp_path, "proportional")
-    laplace, parameters = posterior(joint)
-    best = refine(joint, parameters, laplace, 1)
-    bound = minus_two_elbo(joint, parameters, best, 2)
-    noise = 0.02  # 1024 even points for every subject
-    assert bound < minus_two_elbo(joint, parameters, laplace, 2)
-    for shift, scale in ((0.1, 1.0), (-0.1, 1.0), (0.0, 1.1), (0.0, 0.9)):
-        other = Posterior(best.mean + shift * best.chol.sum(-1), scale * best.chol, best.converged)
-        assert minus_two_elbo(joint, parameters, other, 2) > bound - noise
+def highest_bounds(error: str) -> Array:
+    """Return the highest evidence bound of each subject by scipy, expectations by Gauss and Hermite."""
+    x, w = np.polynomial.hermite_e.hermegauss(10)
+    nodes = np.stack([m.ravel() for m in np.meshgrid(x, x, x)], -1)
+    share = np.prod(np.stack(np.meshgrid(w, w, w)), 0).ravel() / w.sum() ** 3
+    prior, variance, rows = multivariate_normal(np.zeros(3), OMEGA), ERRORS[error][2], np.tril_indices(3)
+
+    def negative(q: Array, y: Array) -> float:
+        root = np.zeros((3, 3))
+        root[rows] = q[3:]
+        np.fill_diagonal(root, np.exp(np.diag(root)))
+        eta = q[:3] + nodes @ root.T
+        f = prediction(eta)
+        v = variance(f)
+        joint = -0.5 * ((y - f) ** 2 / v + np.log(2 * np.pi * v)).sum(1) + prior.logpdf(eta)
+        entropy = np.log(np.diag(root)).sum() + 1.5 * np.log(2 * np.pi * np.e)
+        return -float(share @ joint + entropy)
+
+    begin = np.concatenate([np.zeros(3), [-2.0, 0.0, -2.0, 0.0, 0.0, -2.0]])
+    return np.array([-minimize(negative, begin, (y,), method="BFGS").fun for y in observations()])
+
+
+@pytest.mark.parametrize("error", ["additive", "proportional"])
+def test_the_bound_is_that_of_the_best_gaussians(error: str, tmp_path: Path) -> None:
+    joint = build(tmp_path, error)
+    parameters = tensors(initial(joint.model))
+    start = torch.zeros(N, 3, dtype=torch.float64)
+    _, sample = propose(joint, initial(joint.model), start, 4096, seed=2, name="bound", keep=True)
+    weights = log_weights(joint, sample, parameters)
+    bound = minus_two_elbo(sample.z, sample.log_q, weights)
+    assert bound == pytest.approx(-2 * highest_bounds(error).sum(), abs=0.02)  # 4096 even points a subject
+    assert bound > importance_likelihood([weights]).value
+
+
+def test_draws_without_a_value_have_no_share_in_the_bound(tmp_path: Path) -> None:
+    joint = build(tmp_path, "combined")
+    parameters = tensors(initial(joint.model))
+    start = torch.zeros(N, 3, dtype=torch.float64)
+    _, sample = propose(joint, initial(joint.model), start, 1024, seed=3, name="bound", keep=True)
+    weights = log_weights(joint, sample, parameters)
+    z, log_q = torch.cat([sample.z, sample.z + 1e3]), torch.cat([sample.log_q, sample.log_q])
+    both = torch.cat([weights, torch.full_like(weights, -torch.inf)])
+    # as many draws again that say nothing: half the density, as in the likelihood
+    expected = minus_two_elbo(sample.z, sample.log_q, weights) + 2 * N * np.log(2)
+    assert minus_two_elbo(z, log_q, both) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_subject_without_observations_has_the_prior(tmp_path: Path) -> None:
