@@ -37,6 +37,10 @@ GAIN = 0.02  # -2 log-likelihood: what fresh draws may still gain at convergence
 GAIN_PER_PARAMETER = 0.005  # fitting the noise of fresh draws gains something for every parameter
 DECREASE = 1e-5  # -2 log-likelihood: predicted, at the end of a round
 MAX_EVALUATIONS = 150  # of a round
+# the same where every evaluation solves equations: fresh draws nearer to the maximum are worth more than a
+# long way on these, and their noise is some hundredths
+DECREASE_SOLVED = 1e-3
+EVALUATIONS_SOLVED = 10
 SETTLING_ROUNDS = 10
 SETTLING_STEPS = 10  # EM steps on the draws of one round
 SETTLED = 0.1  # change of a round, in SDs of the random effects or of a log variance
@@ -153,9 +157,9 @@ def maximise(
     keep = not joint.mu.structural_thetas
     free = parameterisation.pack(estimate)
     start = posterior_start
-    converged, curvature = False, None
+    converged, curvature, whole_rounds = False, None, 0
     for number in range(1, settings.max_rounds + 1):
-        size = settings.draws_of_round(number, joint, keep=keep)
+        size = settings.draws_of_round(number, whole_rounds, joint, keep=keep)
         current = parameterisation.natural(free)
         mode, sample = propose(
             joint, current, start, size, seed=settings.seed, name=f"refinement/{number}", keep=keep
@@ -166,7 +170,7 @@ def maximise(
             few = MarginalLikelihood(joint, parameterisation, sample.first(joint, CURVATURE_DRAWS))
             curvature = few.hessian(free)
         climbed = _climb(likelihood, free, curvature)
-        free, curvature = climbed.point, climbed.curvature
+        free, curvature, whole_rounds = climbed.point, climbed.curvature, whole_rounds + climbed.whole
         objective = climbed.after - joint.data.n_observations * LOG_2PI
         seconds = time.perf_counter() - began
         observer(Iteration("refinement", number, objective, parameterisation.natural(free), seconds))
@@ -202,12 +206,14 @@ def _climb(likelihood: MarginalLikelihood, start: Array, curvature: Array | None
         return value, gradient
 
     limits = Limits.none(len(start), DECREASE, MAX_EVALUATIONS)
+    if likelihood.solves:
+        limits = Limits.none(len(start), DECREASE_SOLVED, EVALUATIONS_SOLVED)
     found = minimise(Single(objective), start, limits, curvature=curvature)
     before, step = values[0], found.best.point - start
     joint, parameterisation = likelihood.joint, likelihood.parameterisation
     stride = float(np.abs(step[len(parameterisation.free_thetas) :]).max(initial=0.0))
     scale = 1.0 if stride <= LONGEST_STRIDE else LONGEST_STRIDE / stride
-    whole = scale == 1.0
+    whole = scale == 1.0 and found.ended != "evaluations"
 
     def shares(point: Array) -> Tensor:
         weights = log_weights(joint, likelihood.draws, tensors(parameterisation.natural(point)))
@@ -230,21 +236,21 @@ def evaluated_likelihood(
 ) -> tuple[ImportanceLikelihood, Posterior, Draws, Tensor]:
     """Return -2 log-likelihood on fresh draws, modes, and all draws with their log weights.
 
-    Replicates from the same proposals are added until the standard error is small and every subject's
-    effective sample large, or there are as many as the settings allow.
+    Replicates come from the same proposals. Where their draws cost the solution of equations they end once
+    the standard error is small and every subject's effective sample large.
     """
     parameters = tensors(estimate)
     mode, matched = match(joint, estimate, start, seed=settings.seed, name="likelihood")
-    size = settings.draws_for(settings.likelihood_draws, joint.n_subjects)
+    size, most = settings.likelihood_sizes(joint)
     weights: list[Tensor] = []
     samples: list[Draws] = []
-    for replicate in range(settings.replicates_for(joint.n_subjects)):
+    for replicate in range(most):
         sample = draw(
             joint, parameters, matched, size, seed=settings.seed, name=f"likelihood/{replicate}", keep=True
         )
         weights.append(log_weights(joint, sample, parameters))
         samples.append(replace(sample, structures=None))
-        if replicate + 1 < REPLICATES:
+        if joint.decoder.derivatives > 1 or replicate + 1 < REPLICATES:
             continue
         found = importance_likelihood(weights)
         if found.se <= settings.likelihood_error and float(found.ess.min()) >= LARGE_ESS:

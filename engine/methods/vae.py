@@ -41,8 +41,8 @@ class VaeSettings:
     ``steps`` gradient steps; ``burn_in_weight`` is the weight of the Kullback-Leibler term in burn-in and
     where annealing starts; the L0 price falls from ``first_price`` to 1 times log(N) while annealing.
     ``window`` iterations are compared with the window before by the convergence test. -2 log-likelihood is
-    that of replicates of ``likelihood_draws`` a subject, at most ``likelihood_replicates``, fewer where its
-    standard error is below ``likelihood_error`` before.
+    that of ``likelihood_replicates`` of ``likelihood_draws`` a subject; where draws cost the solution of
+    equations, of no more than bring its standard error below ``likelihood_error``.
     """
 
     seed: int = 1
@@ -63,8 +63,8 @@ class VaeSettings:
     first_price: float = 2.0
     search_draws: int = 400
     finish_draws: int = 1024
-    likelihood_draws: int = 256
-    likelihood_replicates: int = 32
+    likelihood_draws: int = 1024
+    likelihood_replicates: int = 8
     likelihood_error: float = 0.03
     max_rounds: int = 10
 
@@ -72,21 +72,26 @@ class VaeSettings:
         """Return ``draws`` per subject, fewer where many subjects average their errors out."""
         return max(min(draws, 100 * draws // subjects), 200)
 
-    def draws_of_round(self, number: int, joint: Joint, *, keep: bool) -> int:
+    def draws_of_round(self, number: int, whole: int, joint: Joint, *, keep: bool) -> int:
         """Return the draws of a round of the refinement; ``keep``: whether decoder stages are kept.
 
-        Where every evaluation solves equations at all draws these double from round to round, so that they
-        are no more than it takes to see nothing left to gain.
+        Where every evaluation solves equations at all draws these double after each of the ``whole`` rounds
+        that came to a maximum, so that they are no more than it takes to see nothing left to gain.
         """
         most = self.draws_for(self.finish_draws, joint.n_subjects)
         if not keep and joint.decoder.derivatives == 1:
-            return min(most, max(most // 8, 64) << (number - 1))
+            return min(most, max(most // 8, 64) << whole)
         return max(most // 4, 128) if number == 1 else most
 
-    def replicates_for(self, subjects: int) -> int:
-        """Return the most replicates of the likelihood, fewer of many subjects but never below 8 of them."""
-        most = self.likelihood_replicates
-        return min(most, max(100 * most // subjects, 8))
+    def likelihood_sizes(self, joint: Joint) -> tuple[int, int]:
+        """Return the draws of a replicate of the likelihood, and how many replicates there may be.
+
+        Where draws cost the solution of equations replicates are small, so that they can end early.
+        """
+        draws = self.draws_for(self.likelihood_draws, joint.n_subjects)
+        if joint.decoder.derivatives == 1:
+            return draws // 4, 4 * self.likelihood_replicates
+        return draws, self.likelihood_replicates
 
 
 @dataclass

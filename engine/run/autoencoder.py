@@ -146,7 +146,7 @@ class _Run:
             joint,
             at,
             start,
-            settings.draws_of_round(2, joint, keep=keep),
+            settings.draws_of_round(2, 1, joint, keep=keep),
             seed=settings.seed,
             name="evaluation",
             keep=keep,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,6 +223,26 @@ def test_gradient_and_hessian_equal_differences(bolus: Joint) -> None:
         # central differences: truncation some 1e-9, rounding 1e-13 / 1e-5
         assert gradient[k] == pytest.approx((ahead[0] - behind[0]) / (2 * step), rel=1e-5, abs=1e-5)
         np.testing.assert_allclose(hessian[k], (ahead[1] - behind[1]) / (2 * step), rtol=1e-5, atol=1e-4)
+
+
+def test_hessian_of_equations_needs_differences_along_structural_thetas_alone(tmp_path: Path) -> None:
+    equations = BOLUS.replace("ADVAN1 TRANS2", "ADVAN13 TOL=10\n$MODEL COMP=(CENTRAL)").replace(
+        "$ERROR", "$DES\nDADT(1)=-CL/V*A(1)/(1+A(1)/1E4)\n$ERROR"
+    )
+    joint = Joint(*read(tmp_path, equations.format(cl=NOT_LINKED), bolus_rows()))
+    function, at = likelihood(joint, 100)
+    assert function.solves
+    evaluations: list[Array] = []
+    gradient = function.value_and_gradient
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(function, "value_and_gradient", lambda x: (evaluations.append(x), gradient(x))[1])
+        hessian = function.hessian(at)
+    assert len(evaluations) == 2 * len(joint.mu.structural_thetas) < 2 * len(at)
+    step = 1e-4
+    for k, e in enumerate(np.eye(len(at))):
+        ahead, behind = gradient(at + step * e)[1], gradient(at - step * e)[1]
+        # ten digits of the solver over the step: some 1e-6 of gradients of order 100
+        np.testing.assert_allclose(hessian[k], (ahead - behind) / (2 * step), rtol=1e-5, atol=2e-3)
 
 
 def test_draws_serve_the_estimates_around_them(bolus: Joint) -> None:
