@@ -6,6 +6,7 @@ more and independent draws each round, until new draws see nothing left to gain.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -33,13 +34,14 @@ from .quasi_newton import Limits, Single, minimise
 from .sample_em import SampleEM
 from .vae import VaeSettings
 
+SEARCH_TOLERANCE = 1e-6  # of differential equations: their errors are far below the noise of draws
 GAIN = 0.02  # -2 log-likelihood: what fresh draws may still gain at convergence
 GAIN_PER_PARAMETER = 0.005  # fitting the noise of fresh draws gains something for every parameter
 DECREASE = 1e-5  # -2 log-likelihood: predicted, at the end of a round
 MAX_EVALUATIONS = 150  # of a round
 # the same where every evaluation solves equations: fresh draws nearer to the maximum are worth more than a
 # long way on these, and their noise is some hundredths
-DECREASE_SOLVED = 1e-3
+DECREASE_SOLVED = 5e-3
 EVALUATIONS_SOLVED = 10
 SETTLING_ROUNDS = 10
 SETTLING_STEPS = 10  # EM steps on the draws of one round
@@ -115,6 +117,7 @@ def settle(
     What the encoder's posteriors lack is made good with the care of EM before likelihoods of fixed draws are
     maximised. Thetas in ``out`` stay at zero.
     """
+    joint = joint.loosened(SEARCH_TOLERANCE)
     estimate = start
     for number in range(1, SETTLING_ROUNDS + 1):
         mode, draws = propose(
@@ -154,12 +157,14 @@ def maximise(
 ) -> Finished:
     """Return the maximum of the marginal likelihood from ``estimate``."""
     parameterisation = TensorParameterisation(joint.model)
+    exact, joint = joint, joint.loosened(SEARCH_TOLERANCE)
     keep = not joint.mu.structural_thetas
     free = parameterisation.pack(estimate)
     start = posterior_start
-    converged, curvature, whole_rounds = False, None, 0
+    enough = GAIN + GAIN_PER_PARAMETER * parameterisation.size
+    converged, curvature, doublings, last = False, None, 0, math.inf
     for number in range(1, settings.max_rounds + 1):
-        size = settings.draws_of_round(number, whole_rounds, joint, keep=keep)
+        size = settings.draws_of_round(number, doublings, joint, keep=keep)
         current = parameterisation.natural(free)
         mode, sample = propose(
             joint, current, start, size, seed=settings.seed, name=f"refinement/{number}", keep=keep
@@ -170,14 +175,18 @@ def maximise(
             few = MarginalLikelihood(joint, parameterisation, sample.first(joint, CURVATURE_DRAWS))
             curvature = few.hessian(free)
         climbed = _climb(likelihood, free, curvature)
-        free, curvature, whole_rounds = climbed.point, climbed.curvature, whole_rounds + climbed.whole
+        free, curvature = climbed.point, climbed.curvature
+        doublings += climbed.whole or climbed.before > last - enough  # fresh draws see no progress
+        last = climbed.before
         objective = climbed.after - joint.data.n_observations * LOG_2PI
         seconds = time.perf_counter() - began
         observer(Iteration("refinement", number, objective, parameterisation.natural(free), seconds))
-        gained = climbed.before - climbed.after
-        if number > 1 and climbed.whole and gained < GAIN + GAIN_PER_PARAMETER * parameterisation.size:
+        if number > 1 and climbed.whole and climbed.before - climbed.after < enough:
             converged = True
             break
+    if likelihood.solves:
+        sample = replace(sample, chunks=exact.chunks(size))
+        likelihood = MarginalLikelihood(exact, parameterisation, sample)
     finished = parameterisation.natural(free)
     return Finished(finished, free, mode, likelihood, converged)
 
@@ -213,7 +222,7 @@ def _climb(likelihood: MarginalLikelihood, start: Array, curvature: Array | None
     joint, parameterisation = likelihood.joint, likelihood.parameterisation
     stride = float(np.abs(step[len(parameterisation.free_thetas) :]).max(initial=0.0))
     scale = 1.0 if stride <= LONGEST_STRIDE else LONGEST_STRIDE / stride
-    whole = scale == 1.0 and found.ended != "evaluations"
+    whole = scale == 1.0 and (found.ended != "evaluations" or found.decrease < GAIN)
 
     def shares(point: Array) -> Tensor:
         weights = log_weights(joint, likelihood.draws, tensors(parameterisation.natural(point)))

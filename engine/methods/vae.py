@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..decoder.compile import Decoder, Prediction, Solver, Structure
+from ..decoder.compile import Prediction, Solver, Structure
 from ..estimate import Array, Estimate
-from ..ir.compartment import OdeDynamics
 from ..iteration import Iteration, Observer
 from ..objective.elbo import gaussian_divergence
 from ..objective.joint import LOG_2PI, Joint, log_likelihood
@@ -28,7 +27,8 @@ from .adam import Adam
 from .encoder import Encoder, Features, build_features
 from .mstep import EffectPenalty, L0Problem, Moments, MuRegression, ResidualModel, update_omega
 
-TRAINING_TOLERANCE = 1e-5  # of differential equations
+# of differential equations: integration errors small beside the noise of stochastic gradients
+TRAINING_TOLERANCE = 1e-5
 
 Phase = Literal["burn-in", "annealing", "main", "smoothing"]
 
@@ -72,15 +72,15 @@ class VaeSettings:
         """Return ``draws`` per subject, fewer where many subjects average their errors out."""
         return max(min(draws, 100 * draws // subjects), 200)
 
-    def draws_of_round(self, number: int, whole: int, joint: Joint, *, keep: bool) -> int:
+    def draws_of_round(self, number: int, doublings: int, joint: Joint, *, keep: bool) -> int:
         """Return the draws of a round of the refinement; ``keep``: whether decoder stages are kept.
 
-        Where every evaluation solves equations at all draws these double after each of the ``whole`` rounds
-        that came to a maximum, so that they are no more than it takes to see nothing left to gain.
+        Where every evaluation solves equations at all draws there are few at first, and twice as many after
+        each of the ``doublings``.
         """
         most = self.draws_for(self.finish_draws, joint.n_subjects)
         if not keep and joint.decoder.derivatives == 1:
-            return min(most, max(most // 8, 64) << whole)
+            return min(most, max(most // 8, 64) << doublings)
         return max(most // 4, 128) if number == 1 else most
 
     def likelihood_sizes(self, joint: Joint) -> tuple[int, int]:
@@ -138,7 +138,7 @@ class VariationalAutoencoder:
         self.residual = ResidualModel(joint, self.parameterisation)
         self.features = build_features(joint.model, joint.data, joint.batch)
         self._normals = generator(settings.seed, "vae/draws")
-        self.decoder = _training_decoder(joint)
+        self.decoder = joint.loosened(TRAINING_TOLERANCE).decoder
         self._structural = [
             p for p, j in enumerate(self.parameterisation.free_thetas) if j in joint.mu.structural_thetas
         ]
@@ -330,20 +330,6 @@ class VariationalAutoencoder:
         if state.settled or state.number >= s.max_iterations:
             state.smoothing_start, state.phase = state.number, "smoothing"
         return False
-
-
-def _training_decoder(joint: Joint) -> Decoder:
-    """Return a decoder whose integration error is small beside the noise of stochastic gradients."""
-    dynamics = joint.model.dynamics
-    if not isinstance(dynamics, OdeDynamics):
-        return joint.decoder
-    factor = max(TRAINING_TOLERANCE / dynamics.relative_tolerance, 1.0)
-    looser = replace(
-        dynamics,
-        relative_tolerance=factor * dynamics.relative_tolerance,
-        absolute_tolerance=factor * dynamics.absolute_tolerance,
-    )
-    return Decoder(joint.model.replace(dynamics=looser), joint.batch, joint.solver)
 
 
 def train(method: VariationalAutoencoder, start: Estimate, observer: Observer, began: float) -> Trained:

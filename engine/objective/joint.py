@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from ..data.batch import Batch, build_batch
 from ..data.kept import without_unused_memory
 from ..data.switches import with_switch_times
 from ..decoder.compile import Decoder, Prediction, Solver
+from ..ir.compartment import OdeDynamics
 from ..ir.dataset import DataSet
 from ..ir.model import Model
 from ..ir.parameter import matrix
@@ -79,6 +81,24 @@ class Joint:
         diagonal = [row[i] for i, row in enumerate(matrix(model.omega))]
         self.active = [i for i, v in enumerate(diagonal) if v > 0]
         self._chunks: dict[int, list[Chunk]] = {}
+
+    def loosened(self, tolerance: float) -> Joint:
+        """Return this joint with differential equations solved to the relative ``tolerance``, no closer.
+
+        The absolute tolerance is loosened as much. It is the joint itself where nothing would change.
+        """
+        dynamics = self.model.dynamics
+        if not isinstance(dynamics, OdeDynamics) or dynamics.relative_tolerance >= tolerance:
+            return self
+        looser = replace(
+            dynamics,
+            relative_tolerance=tolerance,
+            absolute_tolerance=dynamics.absolute_tolerance * tolerance / dynamics.relative_tolerance,
+        )
+        other = copy(self)
+        other.model = self.model.replace(dynamics=looser)
+        other.decoder, other._chunks = Decoder(other.model, self.batch, self.solver), {}
+        return other
 
     @property
     def n_subjects(self) -> int:
