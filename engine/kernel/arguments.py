@@ -50,7 +50,9 @@ def design_of(compiled: CompiledModel, subjects: Subjects) -> Design:
     elif isinstance(dynamics, OdeDynamics):
         kind = ODE
         method = STIFF if dynamics.stiff else AUTOMATIC
-        settings = np.array([dynamics.relative_tolerance, dynamics.absolute_tolerance, MAX_STEPS, method])
+        settings = np.array(
+            [dynamics.relative_tolerance, dynamics.absolute_tolerance, MAX_STEPS, method, *layout.signs]
+        )
     seen = _seen(compiled, subjects)
     no_links = np.zeros((0, 2), dtype=np.int64)
     on = [not part.initially_off for part in parts] + [output is not None and output.initially_on]
@@ -70,6 +72,8 @@ def design_of(compiled: CompiledModel, subjects: Subjects) -> Design:
         feeds=_feeds(dynamics, len(parts)),
         upstream=upstream_links(dynamics, seen) if isinstance(dynamics, OdeDynamics) else no_links,
         held=len(layout.held),
+        restarts=layout.restarts,
+        runs_at_all=int(model.individual_call != "first"),
         free=np.array([not part.equilibrium for part in parts], dtype=np.int64),
         settings=settings,
     )

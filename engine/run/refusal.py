@@ -7,8 +7,10 @@ from ..ir.compartment import OdeDynamics
 from ..ir.held_variables import accumulating_variable
 from ..ir.model import Model
 from ..ir.parameter import matrix
+from ..ir.running_extremes import followed
 from ..ir.statement import assignments
 from ..ir.task import Method
+from ..kernel.specialise import extremes_read
 
 _WITHOUT = "leave the record out, or fit a model without it"
 _KINDS = {"likelihood": "a likelihood", "minus_two_ll": "minus two log-likelihoods"}
@@ -47,6 +49,13 @@ def refuse(model: Model, method: Method = "vae") -> None:
                 "those follow the steps of the solver",
                 span,
                 f"compute {name} in the individual model, or as a compartment of its own",
+            )
+        extreme = next(iter(extremes_read(model, None)), None)
+        if extreme is not None:
+            raise ModelFailure(
+                f"the likelihood depends on {extreme}, the largest or smallest value that the solution took",
+                model.observation.span,
+                f"{extreme} can be tabulated; to fit such values, give Y the amounts at the time of the record",
             )
     if method == "vae":
         _refuse_for_the_encoder(model)
