@@ -1,4 +1,4 @@
-"""Running extremes: variables of a right-hand side that keep the largest or smallest value of something so far.
+"""Running extremes: variables of a right-hand side that keep the largest or smallest value so far.
 
 ``IF (CT.GT.CMAX) THEN; CMAX = CT; TMAX = T; ENDIF`` in differential equations means, whatever the steps of
 the solver, the largest value of CT over time, and with it the time at which CT had that value: a companion.
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .expression import Call, Compare, Expression, Logical, Variable, walk
+from .expression import Call, Compare, Expression, Logical, Variable
 from .statement import Assign, If, Statement, assignments, expressions
 
 _WAYS = {">": 1, ">=": 1, "<": -1, "<=": -1}
@@ -20,7 +20,7 @@ _Place = tuple[Assign, tuple[Expression, ...], tuple[Statement, ...]]  # under w
 
 @dataclass(frozen=True)
 class RunningExtreme:
-    """``name`` is the largest (``sign`` 1) or smallest (-1) value; ``companions`` are set together with it."""
+    """``name`` is the largest (``sign`` 1) or smallest (-1) value; ``companions`` are set with it."""
 
     name: str
     sign: int

@@ -67,8 +67,8 @@ def take_record(
 ) -> int:
     """Bring the amounts to record ``k``, whose psi is in ``own``, and let it happen.
 
-    ``settled``: this psi is in force, and nothing before the record changes that. ``restarts``: the individual
-    model counts as run at this record.
+    ``settled``: this psi is in force, and nothing before the record changes that. ``restarts``: the
+    individual model counts as run at this record.
     """
     time = events.time[k]
     fresh = k == first

@@ -7,7 +7,6 @@ from ..ir.compartment import OdeDynamics
 from ..ir.held_variables import accumulating_variable
 from ..ir.model import Model
 from ..ir.parameter import matrix
-from ..ir.running_extremes import followed
 from ..ir.statement import assignments
 from ..ir.task import Method
 from ..kernel.specialise import extremes_read
@@ -55,7 +54,7 @@ def refuse(model: Model, method: Method = "vae") -> None:
             raise ModelFailure(
                 f"the likelihood depends on {extreme}, the largest or smallest value that the solution took",
                 model.observation.span,
-                f"{extreme} can be tabulated; to fit such values, give Y the amounts at the time of the record",
+                f"{extreme} can be tabulated; let Y depend on amounts at the time of the record",
             )
     if method == "vae":
         _refuse_for_the_encoder(model)

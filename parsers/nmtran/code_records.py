@@ -162,8 +162,6 @@ def _check_followed(
                 statement.span,
                 "IF (X.GT.COM(1)) COM(1)=X, and COM(1) read nowhere else in $DES",
             )
-        elif follows.get(name) and name not in assigned:
-            outside.context.notice(f"{name} starts at 0 for every subject, as nothing in $PK sets it", statement.span)
     for statement in assignments(observed):
         if statement.target in follows:
             outside.context.error(
@@ -173,7 +171,9 @@ def _check_followed(
             )
     for node in expressions(individual):
         if isinstance(node, Variable) and node.name in follows:
-            outside.context.error(f"{node.name} follows the solution in $DES, which $PK cannot see", node.span)
+            outside.context.error(
+                f"{node.name} follows the solution in $DES, which $PK cannot see", node.span
+            )
 
 
 def _at_records(

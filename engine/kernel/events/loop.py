@@ -232,7 +232,7 @@ def at_record(
     a: Vector,
     da: Matrix,
 ) -> int:
-    """Let record ``k`` happen and put amounts, output compartment, prediction and held variables into ``a``."""
+    """Let record ``k`` happen; put amounts, output compartment, prediction and held variables into ``a``."""
     motion = course.motion
     if design.start_rules == 1:  # else they rule already
         passed = course.counts[PASSED]

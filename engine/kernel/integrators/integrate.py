@@ -167,8 +167,8 @@ def integrate(
     serves again; False is always right. upstream [m, 2]: see :mod:`.cascade`. The last ``held`` of p keep
     values of their own: ``hold(t, y, dy, p, dp)`` sets them and their derivatives at t0 and after each step,
     and they are constant during a step. The last settings are a sign for each: 1 a running maximum, -1 a
-    running minimum (:mod:`.peaks`), 0 neither. At nq = 0 no derivative is computed. When the status is not 0, y and
-    dy are where it stopped.
+    running minimum (:mod:`.peaks`), 0 neither. At nq = 0 no derivative is computed. When the status is not 0,
+    y and dy are where it stopped.
     """
     n, nq = dy.shape
     if t1 == t0:

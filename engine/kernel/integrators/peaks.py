@@ -180,7 +180,9 @@ def follow_peaks(
                     break
                 s = 0.5 * (a + b)
                 part_of_step(t, s * h, p, dp, slopes, jacobian, settings, v, driven, stiff, tight, f)
-                counts = followed_value(t + s * h, v.stage_y, p, place, sign, hold, v.no_dy, v.no_dp) > -np.inf
+                counts = (
+                    followed_value(t + s * h, v.stage_y, p, place, sign, hold, v.no_dy, v.no_dp) > -np.inf
+                )
                 a, b = (a, s) if counts else (s, b)
             if 0.0 < b < 1.0 and part_of_step(
                 t, b * h, p, dp, slopes, jacobian, settings, v, driven, stiff, tight, f
