@@ -54,7 +54,8 @@ class Layout:
         psi slot of the start time, or -1.
     outputs
         Order of ``out``: the response, ``response@EPSk`` for each eps, the flag variable if there is one,
-        other variables of the observation statements, then those of psi that tables may ask.
+        other variables of the observation statements, then those of psi and running extremes that tables
+        may ask.
     """
 
     columns: tuple[str, ...]
@@ -125,6 +126,8 @@ def layout(model: Model, wanted: Iterable[str] | None = ()) -> Layout:
     tabled = [n for n in individual if n.upper() in asked and n not in own]
     for name in tabled:
         slot(Variable(name))
+    if isinstance(dynamics, OdeDynamics):
+        tabled += [n for n in followed(dynamics.statements) if n in held and n.upper() in asked]
 
     first = [observation.response]
     first += [eps_output(observation.response, k) for k in range(1, model.n_eps + 1)]
