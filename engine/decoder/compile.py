@@ -16,10 +16,11 @@ from torch import Tensor
 from ..data.batch import Batch
 from ..data.events import beyond_torch
 from ..failure import ModelFailure
-from ..ir.compartment import LinearDynamics
+from ..ir.compartment import LinearDynamics, OdeDynamics
 from ..ir.derivative import derivative_name, differentiate
 from ..ir.expression import Amount, Eps, Known, nodes
 from ..ir.model import Model
+from ..ir.running_extremes import followed
 from ..ir.statement import assignments, expressions
 from ..kernel.specialise import specialise
 from .arithmetic import Environment, compile_statements
@@ -79,7 +80,9 @@ class Decoder:
 
     def __init__(self, model: Model, batch: Batch, solver: Solver = "compiled") -> None:
         self.model, self.batch = model, batch
-        ready = specialise(model)
+        # torch cannot follow running extremes, which no likelihood reads
+        follows = isinstance(model.dynamics, OdeDynamics) and bool(followed(model.dynamics.statements))
+        ready = specialise(model, wanted=None if follows else ())
         statements = ready.observation.statements
         try:
             for k in range(1, model.n_eps + 1):

@@ -11,6 +11,7 @@ from ..failure import ModelFailure
 from ..ir.compartment import Dynamics, LinearDynamics, OdeDynamics
 from ..ir.expression import Amount, Column, Known, Variable, walk
 from ..ir.model import Model
+from ..ir.running_extremes import followed
 from ..ir.statement import assignments, conditions, expressions, flatten
 from .compile import CompiledModel
 from .events.course import Events
@@ -50,7 +51,9 @@ def design_of(compiled: CompiledModel, subjects: Subjects) -> Design:
     elif isinstance(dynamics, OdeDynamics):
         kind = ODE
         method = STIFF if dynamics.stiff else AUTOMATIC
-        settings = np.array([dynamics.relative_tolerance, dynamics.absolute_tolerance, MAX_STEPS, method])
+        settings = np.array(
+            [dynamics.relative_tolerance, dynamics.absolute_tolerance, MAX_STEPS, method, *layout.signs]
+        )
     seen = _seen(compiled, subjects)
     no_links = np.zeros((0, 2), dtype=np.int64)
     on = [not part.initially_off for part in parts] + [output is not None and output.initially_on]
@@ -70,13 +73,18 @@ def design_of(compiled: CompiledModel, subjects: Subjects) -> Design:
         feeds=_feeds(dynamics, len(parts)),
         upstream=upstream_links(dynamics, seen) if isinstance(dynamics, OdeDynamics) else no_links,
         held=len(layout.held),
+        restarts=layout.restarts,
+        runs_at_all=int(model.individual_call != "first"),
         free=np.array([not part.equilibrium for part in parts], dtype=np.int64),
         settings=settings,
     )
 
 
 def _seen(compiled: CompiledModel, subjects: Subjects) -> set[int]:
-    """Return the compartments (from 0) that more than the equations read; an output compartment reads all."""
+    """Return the compartments (from 0) that more than the equations read.
+
+    An output compartment reads all; so may running extremes.
+    """
     observation = compiled.model.observation
     nodes = list(expressions(observation.statements))
     seen = {node.compartment - 1 for node in nodes if isinstance(node, Amount)}
@@ -85,7 +93,7 @@ def _seen(compiled: CompiledModel, subjects: Subjects) -> set[int]:
         calm = (subjects.evid == 0) | (subjects.evid == 2)
         seen |= set((subjects.observed[calm] - 1).tolist())
     n = compiled.layout.n_compartments
-    return set(range(n)) if n in seen else seen
+    return set(range(n)) if n in seen or any(compiled.layout.signs) else seen
 
 
 def _feeds(dynamics: Dynamics | None, n: int) -> Integers:
@@ -115,7 +123,8 @@ def events_of(subjects: Subjects, model: Model, design: Design, known: tuple[Kno
             message = f"RATE={value:g} asks for {name}, which the model does not define"
             raise failure_at(subjects.data, row, message, f"assign {name}, or give a positive RATE")
     settling = (subjects.dosed > 0) & (subjects.steady > 0)
-    if design.held > 0 and settling.any():
+    extremes = followed(model.dynamics.statements) if isinstance(model.dynamics, OdeDynamics) else {}
+    if design.held > len(extremes) and settling.any():
         row = int(np.flatnonzero(settling)[0])
         message = (
             "a variable of the differential equations keeps its values, and this dose is at steady state"

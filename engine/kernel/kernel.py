@@ -235,7 +235,8 @@ class Kernel:
         if psi.ndim != 4 or psi.shape[1:] != wanted or dpsi.shape[:4] != psi.shape:
             raise ValueError(f"psi {psi.shape} and dpsi {dpsi.shape} do not fit {wanted}.")
         draws, nq = psi.shape[0], dpsi.shape[4]
-        values = np.zeros((draws, self.subjects.n_records, self.design.n + 2))
+        n_a = self.design.n + 2
+        values = np.zeros((draws, self.subjects.n_records, n_a + self.design.held))
         derivatives = np.zeros((*values.shape, nq))
         status = np.zeros((draws, self.subjects.n_subjects), dtype=np.int64)
         sizes = self.sizes.copy()
@@ -246,7 +247,7 @@ class Kernel:
         nothing = (np.zeros((1, 0)), np.zeros((draws, n, 0)), np.zeros((0, nq)), np.zeros((0, nq)))
         data = (pieces(self.design), pieces(self.events), pieces(items))
         self._run(data, sizes, (*nothing, psi, dpsi), values, derivatives, status, threads)
-        return values, derivatives, status
+        return values[:, :, :n_a], derivatives[:, :, :n_a], status
 
     def _run(
         self,

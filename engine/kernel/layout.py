@@ -13,6 +13,7 @@ from ..ir.derivative import derivative_name
 from ..ir.expression import Column, Eta, Expression, Known, Theta, Variable, walk
 from ..ir.held_variables import held_variables
 from ..ir.model import Model
+from ..ir.running_extremes import followed
 from ..ir.statement import Draw, Statement, assignments, expressions, flatten
 from ..ir.task import labelled
 
@@ -33,9 +34,14 @@ class Layout:
         dynamics need, the rest are individual variables that the observation model or tables read.
     held
         Variables of the right-hand side that keep their values, behind the first ``n_dynamic`` psi there.
+    signs
+        Of ``held``: 1 a running maximum, -1 a running minimum, 0 neither.
+    restarts
+        int64[held, 2]: psi slots of the value that the individual model gives one at a record and of whether
+        it does; -1 never.
     n_compartments
         Compartments, the output compartment not counted. The amounts of a record, ``a``, are these, then the
-        output compartment, then the prediction: length ``n_compartments + 2``.
+        output compartment, the prediction and the ``held``: length ``n_compartments + 2 + len(held)``.
     modifiers
         int64[n_compartments, 6]: psi slots of :data:`MODIFIERS`; -1 stands for the neutral value.
     transfers
@@ -48,7 +54,8 @@ class Layout:
         psi slot of the start time, or -1.
     outputs
         Order of ``out``: the response, ``response@EPSk`` for each eps, the flag variable if there is one,
-        other variables of the observation statements, then those of psi that tables may ask.
+        other variables of the observation statements, then those of psi and running extremes that tables
+        may ask.
     """
 
     columns: tuple[str, ...]
@@ -57,6 +64,8 @@ class Layout:
     psi: tuple[Expression, ...]
     n_dynamic: int
     held: tuple[str, ...]
+    signs: tuple[int, ...]
+    restarts: NDArray[np.int64]
     n_compartments: int
     modifiers: NDArray[np.int64]
     transfers: NDArray[np.int64]
@@ -105,6 +114,9 @@ def layout(model: Model, wanted: Iterable[str] | None = ()) -> Layout:
     model_times = [slot(time) for time in dynamics.model_times] if dynamics else []
     start = slot(dynamics.start) if isinstance(dynamics, OdeDynamics) else -1
     n_dynamic = len(slots)
+    held = held_of(model)
+    parts_of = [(start_of(name), restarts(name)) for name in held]
+    restart_slots = [[slot(Variable(n)) if n in individual else -1 for n in names] for names in parts_of]
 
     own = assigned(observation.statements)
     for name in _read_by_observation(model):
@@ -114,6 +126,8 @@ def layout(model: Model, wanted: Iterable[str] | None = ()) -> Layout:
     tabled = [n for n in individual if n.upper() in asked and n not in own]
     for name in tabled:
         slot(Variable(name))
+    if isinstance(dynamics, OdeDynamics):
+        tabled += [n for n in followed(dynamics.statements) if n in held and n.upper() in asked]
 
     first = [observation.response]
     first += [eps_output(observation.response, k) for k in range(1, model.n_eps + 1)]
@@ -125,7 +139,9 @@ def layout(model: Model, wanted: Iterable[str] | None = ()) -> Layout:
         kept=tuple(k for k in model.kept if k in individual or k in own),
         psi=tuple(slots),
         n_dynamic=n_dynamic,
-        held=held_of(model),
+        held=tuple(held),
+        signs=tuple(held.values()),
+        restarts=np.array(restart_slots, dtype=np.int64).reshape(len(held), 2),
         n_compartments=len(parts),
         modifiers=np.array(modifiers, dtype=np.int64).reshape(len(parts), len(MODIFIERS)),
         transfers=np.array(transfers, dtype=np.int64).reshape(len(transfers), 3),
@@ -136,11 +152,25 @@ def layout(model: Model, wanted: Iterable[str] | None = ()) -> Layout:
     )
 
 
-def held_of(model: Model) -> tuple[str, ...]:
-    """Return the variables of the right-hand side that keep their values from evaluation to evaluation."""
+def held_of(model: Model) -> dict[str, int]:
+    """Return the variables of the right-hand side that keep their values, with their signs.
+
+    A running maximum has 1, a running minimum -1, anything else 0.
+    """
     if not isinstance(model.dynamics, OdeDynamics) or model.language != "nmtran":
-        return ()
-    return tuple(held_variables(model.dynamics.statements, assigned(model.individual)))
+        return {}
+    statements = model.dynamics.statements
+    return dict.fromkeys(held_variables(statements, assigned(model.individual)), 0) | followed(statements)
+
+
+def start_of(name: str) -> str:
+    """Return the variable for what the individual model sets a followed one to."""
+    return derivative_name(name, "START")
+
+
+def restarts(name: str) -> str:
+    """Return the variable that is 1 where the individual model sets a followed one."""
+    return derivative_name(name, "RESTARTS")
 
 
 def asked_variables(model: Model, wanted: Iterable[str] | None) -> set[str]:

@@ -15,7 +15,7 @@ from .events.course import DOSE_TIME, PASSED, Course, Events, new_course
 from .events.dose_record import give_dose
 from .events.doses import last_given
 from .events.individual import Individual, Items, fill_known, new_individual, order_times, run_record
-from .events.loop import at_record, begin, catch_up, look, move_to
+from .events.loop import at_record, begin, catch_up, look, move_to, restart_held
 from .events.motion import LINEAR, Design, Solver, advance, clear_values, copy_values, velocity
 from .events.rest import find_rest
 from .machine.bare import BARE_INDIVIDUAL, BARE_OBSERVE, BARE_SLOPES, run_observe
@@ -54,6 +54,7 @@ def take_record(
     k: int,
     first: int,
     settled: bool,
+    restarts: bool,
     design: Design,
     events: Events,
     course: Course,
@@ -66,7 +67,8 @@ def take_record(
 ) -> int:
     """Bring the amounts to record ``k``, whose psi is in ``own``, and let it happen.
 
-    ``settled``: this psi is in force, and nothing before the record changes that.
+    ``settled``: this psi is in force, and nothing before the record changes that. ``restarts``: the
+    individual model counts as run at this record.
     """
     time = events.time[k]
     fresh = k == first
@@ -74,6 +76,9 @@ def take_record(
     if fresh or events.evid[k] >= 3:
         status = begin(time, fresh, design, course, own, solver)
         fresh = fresh and design.start >= 0
+    if design.held > 0 and restarts:
+        passed = course.counts[PASSED]
+        restart_held(design, course.motion, own.psi[passed], own.dpsi[passed])
     if status == FINE and (fresh or (k > first and events.evid[k] < 3)):
         psi, dpsi = own.psi, own.dpsi
         if design.start_rules == 1:
@@ -134,7 +139,8 @@ def run_range(
     n_subjects, nq = status.shape[1], deta.shape[1]
     own_course = new_course(design, nq, sizes[2], sizes[3])
     course = pointer(own_course)
-    n_a, n_out, n_columns, n_known = design.n + 2, out.shape[2], items.columns.shape[1], items.kinds.size
+    n_a, n_out = design.n + 2 + design.held, out.shape[2]
+    n_columns, n_known = items.columns.shape[1], items.kinds.size
     own_a, own_da = np.zeros((sizes[4], n_a)), np.zeros((sizes[4] * n_a, nq))
     a, da = borrowed(own_a), borrowed(own_da)
     patterns = design.model_times.size + 1
@@ -185,6 +191,7 @@ def run_range(
                         k + i,
                         first,
                         settled,
+                        i == 0 or design.runs_at_all == 1,
                         design,
                         events,
                         course,

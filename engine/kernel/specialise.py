@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NoReturn
 
@@ -26,6 +26,7 @@ from ..ir.expression import (
     walk,
 )
 from ..ir.model import Model
+from ..ir.running_extremes import followed
 from ..ir.span import Span
 from ..ir.statement import (
     Assign,
@@ -39,7 +40,7 @@ from ..ir.statement import (
     flatten,
     transform_statements,
 )
-from .layout import asked_variables, assigned, dynamic_expressions
+from .layout import asked_variables, assigned, dynamic_expressions, restarts, start_of
 from .linear.linear_ode import as_linear
 
 ESTIMATION = 2
@@ -69,22 +70,30 @@ def specialise(
         statements = specialised(model.dynamics.statements)
         model = model.replace(dynamics=replace(model.dynamics, statements=statements))
         model = _with_variables_of_equations(model, wanted)
+        extremes = extremes_read(model, wanted)
+        model = _restarting(model, extremes)
         assert isinstance(model.dynamics, OdeDynamics)
         names = (
             *(f"DADT({i + 1})" for i in range(len(model.dynamics.compartments))),
             *_equilibrium(model.dynamics),
+            *extremes,
         )
         statements = needed_statements(model.dynamics.statements, names)
         ode = replace(model.dynamics, statements=statements)
-        linear = as_linear(ode) if recognise else None
+        linear = as_linear(ode) if recognise and not extremes else None
         model = model.replace(dynamics=linear or ode)
     model = _with_shared_memory(model, wanted)
     if wanted is not None:
         return model
     observation = model.observation
+    return model.replace(observation=replace(observation, statements=_of_likelihood(model)))
+
+
+def _of_likelihood(model: Model) -> tuple[Statement, ...]:
+    """Return the statements of the observation model that a likelihood needs."""
+    observation = model.observation
     read = {observation.response, *((observation.flag,) if observation.flag else ()), *model.kept}
-    statements = needed_statements(observation.statements, read)
-    return model.replace(observation=replace(observation, statements=statements))
+    return needed_statements(observation.statements, read)
 
 
 def _equilibrium(dynamics: OdeDynamics) -> list[str]:
@@ -233,6 +242,7 @@ def _with_variables_of_equations(model: Model, wanted: Iterable[str] | None) -> 
     dynamics, observation = model.dynamics, model.observation
     assert isinstance(dynamics, OdeDynamics)
     elsewhere = {*assigned(model.individual), *assigned(observation.statements), observation.prediction}
+    elsewhere |= followed(dynamics.statements).keys()
     own = [n for n in assigned(dynamics.statements) if n not in elsewhere]
     read = {n.name for n in expressions(observation.statements) if isinstance(n, Variable)}
     asked = asked_variables(model, wanted)
@@ -254,6 +264,42 @@ def _with_variables_of_equations(model: Model, wanted: Iterable[str] | None) -> 
 
     before = transform_statements(needed_statements(dynamics.statements, names), at_record)
     return model.replace(observation=replace(observation, statements=(*before, *observation.statements)))
+
+
+def extremes_read(model: Model, wanted: Iterable[str] | None) -> list[str]:
+    """Return the running extremes and companions that the observation model or tables read."""
+    assert isinstance(model.dynamics, OdeDynamics)
+    found = followed(model.dynamics.statements) if model.language == "nmtran" else {}
+    if not found:
+        return []
+    statements = _of_likelihood(model) if wanted is None else model.observation.statements
+    read = {n.name for n in expressions(statements) if isinstance(n, Variable)}
+    asked = asked_variables(model, wanted)
+    return [name for name in found if name in read or name.upper() in asked]
+
+
+def _restarting(model: Model, names: list[str]) -> Model:
+    """Return ``model`` with what the individual model assigns to ``names`` in variables of its own.
+
+    A followed variable goes on with its value where the individual model does not assign it.
+    """
+    own = [name for name in names if name in assigned(model.individual)]
+
+    def restarted(statements: tuple[Statement, ...]) -> Iterator[Statement]:
+        for statement in statements:
+            if isinstance(statement, Assign) and statement.target in own:
+                yield replace(statement, target=start_of(statement.target))
+                yield Assign(restarts(statement.target), Number(1.0))
+            elif isinstance(statement, If):
+                branches = tuple((c, tuple(restarted(body))) for c, body in statement.branches)
+                yield replace(statement, branches=branches, otherwise=tuple(restarted(statement.otherwise)))
+            elif isinstance(statement, While):
+                yield replace(statement, body=tuple(restarted(statement.body)))
+            else:
+                yield statement
+
+    before = [Assign(of(name), Number(0.0)) for name in own for of in (start_of, restarts)]
+    return model.replace(individual=(*before, *restarted(model.individual)))
 
 
 def _with_shared_memory(model: Model, wanted: Iterable[str] | None) -> Model:

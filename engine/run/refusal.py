@@ -9,6 +9,7 @@ from ..ir.model import Model
 from ..ir.parameter import matrix
 from ..ir.statement import assignments
 from ..ir.task import Method
+from ..kernel.specialise import extremes_read
 
 _WITHOUT = "leave the record out, or fit a model without it"
 _KINDS = {"likelihood": "a likelihood", "minus_two_ll": "minus two log-likelihoods"}
@@ -47,6 +48,13 @@ def refuse(model: Model, method: Method = "vae") -> None:
                 "those follow the steps of the solver",
                 span,
                 f"compute {name} in the individual model, or as a compartment of its own",
+            )
+        extreme = next(iter(extremes_read(model, None)), None)
+        if extreme is not None:
+            raise ModelFailure(
+                f"the likelihood depends on {extreme}, the largest or smallest value that the solution took",
+                model.observation.span,
+                f"{extreme} can be tabulated; let Y depend on amounts at the time of the record",
             )
     if method == "vae":
         _refuse_for_the_encoder(model)

@@ -10,6 +10,7 @@ from ...engine.ir.dataset import Inputs
 from ...engine.ir.expression import Column, Expression, Time, Variable
 from ...engine.ir.held_variables import held_variables
 from ...engine.ir.prior import Mixture
+from ...engine.ir.running_extremes import followed
 from ...engine.ir.statement import Assign, Statement, assignments, expressions, transform_statements
 from ...engine.ir.task import TableTask
 from .context import Context
@@ -94,12 +95,14 @@ def lower_code_records(
     individual = (*lowered.get("PK", ()), *lowered.get("AESINITIAL", ()))
     slopes = (*lowered.get("DES", ()), *lowered.get("AES", ()))
     held = held_variables(slopes, {a.target for a in assignments(individual)})
-    for name, span in {name.partition("(")[0]: span for name, span in held.items()}.items():
+    steps = {name: span for name, span in held.items() if name not in followed(slopes)}
+    for name, span in {name.partition("(")[0]: span for name, span in steps.items()}.items():
         message = (
             f"{name} keeps its value where the equations do not set it, that of the latest time at which"
         )
         outside.context.notice(f"{message} they did; NONMEM's is that of some last step of its solver", span)
     observed = lowered.get("PRED", lowered.get("ERROR", ()))
+    _check_followed(outside, individual, slopes, observed)
     if "PRED" in lowered:
         observed = (*initial, *observed)
     else:
@@ -141,6 +144,38 @@ def _simulated(outside: Surroundings, observed: tuple[Statement, ...]) -> tuple[
     return (Assign("Y", Variable(data.name)),)
 
 
+def _check_followed(
+    outside: Surroundings,
+    individual: tuple[Statement, ...],
+    slopes: tuple[Statement, ...],
+    observed: tuple[Statement, ...],
+) -> None:
+    """Check the largest and smallest values so far that $DES keeps, and what else it keeps in COM."""
+    follows = followed(slopes)
+    assigned = {a.target for a in assignments(individual)}
+    for statement in assignments(slopes):
+        name = statement.target
+        if name.startswith("COM(") and name not in follows and name in assigned:
+            outside.context.error(
+                f"{name} is assigned in $PK and cannot change in $DES, unless it is the largest or smallest "
+                "value so far",
+                statement.span,
+                "IF (X.GT.COM(1)) COM(1)=X, and COM(1) read nowhere else in $DES",
+            )
+    for statement in assignments(observed):
+        if statement.target in follows:
+            outside.context.error(
+                f"{statement.target} follows the solution in $DES and cannot change in $ERROR",
+                statement.span,
+                "set its first value in $PK; only COM(n) can be assigned both there and in $DES",
+            )
+    for node in expressions(individual):
+        if isinstance(node, Variable) and node.name in follows:
+            outside.context.error(
+                f"{node.name} follows the solution in $DES, which $PK cannot see", node.span
+            )
+
+
 def _at_records(
     outside: Surroundings,
     slopes: tuple[Statement, ...],
@@ -150,6 +185,7 @@ def _at_records(
     """Return statements that compute the variables of $DES at each record, where anything asks for them."""
     own = {statement.target for statement in assignments(observed)}
     wanted = outside.inner_read | {name for name in outside.inner if name in asked and name not in own}
+    wanted -= followed(slopes).keys()
     time = outside.inputs.with_role("time")
     if not wanted or time is None:
         return ()

@@ -8,6 +8,7 @@ from ...engine.ir.check import unused_parameters
 from ...engine.ir.dataset import Inputs
 from ...engine.ir.model import Model
 from ...engine.ir.observation import ObservationModel
+from ...engine.ir.running_extremes import followed
 from ...engine.ir.span import Span
 from ...engine.ir.statement import Statement, assignments
 from ..problem import Problem, ProblemError
@@ -175,6 +176,7 @@ def _lower(
     tables = tuple(renamed(table, code.derivatives) for table in tables)
     tabulated = {item.rpartition("=")[2] for table in tables for item in table.items}
     kept = kept_names(code.individual, dynamics, code.observed, tabulated)
+    kept = tuple(name for name in kept if name not in followed(code.slopes))
     observed = code.observed
     if code.keeps_at_observations:
         observed = keeping_at_observations(observed, kept, inputs)

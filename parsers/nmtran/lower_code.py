@@ -48,7 +48,9 @@ class CodeLowering(ForeignLowering):
         if any(_returns(line) for line in lines):
             statements = (Assign(_RETURNED, Number(0.0)), *statements)
         if self.record in ("DES", "AES"):
-            self.outside.inner |= {name for name in self.assigned if "(" not in name}
+            self.outside.inner |= {
+                name for name in self.assigned if "(" not in name or name.startswith("COM(")
+            }
         else:
             self.outside.variables |= {name: self.record for name in self.assigned}
         return (*(Assign(name, Column(name)) for name in shadows), *statements)

@@ -91,7 +91,7 @@ class ElementLowering(ABC):
                 return self.outside.n_compartments
             case ("MIX", "P") | ("PK", "MTIME"):
                 return _MANY
-            case "PK" | "PRED" | "ERROR", "COM":
+            case "PK" | "PRED" | "DES" | "ERROR", "COM":
                 return _MANY
         return 0
 
@@ -114,7 +114,9 @@ class ElementLowering(ABC):
         name = element_name(node.name, (index,))
         if name not in self.coming and name not in self.outside.everywhere:
             known = known_element(node.name, index, node.span)
-            if known is None:
+            if name in self.outside.inner and self.record == "ERROR":
+                self.outside.inner_read.add(name)
+            elif known is None:
                 self.context.error(f"{name} is used but never assigned", node.span)
         elif name not in self.assigned and node.name == "DADT":
             self.context.error(f"{name} is used before it is assigned", node.span)

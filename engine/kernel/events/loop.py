@@ -114,6 +114,18 @@ def _set_going(time: float, design: Design, motion: Motion, solver: Solver) -> i
     return status
 
 
+@jit
+def restart_held(design: Design, motion: Motion, psi: Vector, dpsi: Matrix) -> None:
+    """Give the variables that keep their values those that the individual model assigns at a record."""
+    for i in range(design.held):
+        slot, asks = design.restarts[i, 0], design.restarts[i, 1]
+        if asks >= 0 and psi[asks] != 0.0:
+            motion.flags[SAME] = 0
+            motion.p[design.n_dynamic + i] = psi[slot]
+            for q in range(motion.dout.size):
+                motion.dp[design.n_dynamic + i, q] = dpsi[slot, q]
+
+
 @inlined
 def move_to(
     k: int,
@@ -220,7 +232,7 @@ def at_record(
     a: Vector,
     da: Matrix,
 ) -> int:
-    """Let record ``k`` happen and put amounts, output compartment and prediction into ``a`` [n + 2]."""
+    """Let record ``k`` happen; put amounts, output compartment, prediction and held variables into ``a``."""
     motion = course.motion
     if design.start_rules == 1:  # else they rule already
         passed = course.counts[PASSED]
@@ -325,6 +337,10 @@ def _fill(observed: int, design: Design, motion: Motion, a: Vector, da: Matrix) 
     a[n] = motion.out[0]
     for q in range(nq):
         da[n, q] = motion.dout[q]
+    for i in range(design.held):
+        a[n + 2 + i] = motion.p[design.n_dynamic + i]
+        for q in range(nq):
+            da[n + 2 + i, q] = motion.dp[design.n_dynamic + i, q]
     _predict(observed, design, motion, a, da)
 
 

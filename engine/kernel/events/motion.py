@@ -54,6 +54,8 @@ class Design:
     free: Integers  # [n] 0: an equilibrium compartment, whose amount solves an equation
     upstream: Table  # [m, 2] of :mod:`..integrators.cascade`
     held: int  # variables of the equations that keep their values, behind psi in Motion.p
+    restarts: Table  # [held, 2] slots of the value of one, and of whether it begins anew there
+    runs_at_all: int  # 0: the individual model is run at a subject's first record alone
     settings: Vector  # of the integrator
 
 

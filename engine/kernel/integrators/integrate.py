@@ -4,7 +4,7 @@ The calls of an event loop::
 
     work = workspace(n, n_p, nq)     (workspace.py) one per thread
     memory = np.zeros(MEMORY)        zeros for a new subject, then handed on from call to call
-    settings = np.array([rtol, atol, max_steps, method])     method 0 automatic, 1 explicit, 2 stiff
+    settings = np.array([rtol, atol, max_steps, method, *signs])     method 0 automatic, 1 explicit, 2 stiff
     status = integrate(t0, t1, y, dy, r, dr, p, dp, slopes, jacobian, settings, memory, work, continued,
                        upstream, held, hold)
 
@@ -29,6 +29,7 @@ from ..machine.borrowed import borrowed, matrix_at, vector_at
 from ..machine.caching import jit
 from .cascade import set_floor, set_passing
 from .explicit import explicit_step, is_stiff, largest_error
+from .peaks import follow_peaks
 from .stiff import spectral_radius, stiff_step
 from .tableau import (
     DOP853_C,
@@ -165,8 +166,9 @@ def integrate(
     dr, p, dp, work and t0 are what the previous call with this memory left or had, so that its last slope
     serves again; False is always right. upstream [m, 2]: see :mod:`.cascade`. The last ``held`` of p keep
     values of their own: ``hold(t, y, dy, p, dp)`` sets them and their derivatives at t0 and after each step,
-    and they are constant during a step. At nq = 0 no derivative is computed. When the status is not 0, y and
-    dy are where it stopped.
+    and they are constant during a step. The last settings are a sign for each: 1 a running maximum, -1 a
+    running minimum (:mod:`.peaks`), 0 neither. At nq = 0 no derivative is computed. When the status is not 0,
+    y and dy are where it stopped.
     """
     n, nq = dy.shape
     if t1 == t0:
@@ -311,6 +313,10 @@ def integrate(
                         memory[PATIENCE] = min(2.0 * memory[PATIENCE], 1000.0)
             memory[METHOD] = method
 
+        if held > 0 and way > 0.0:
+            follow_peaks(
+                t, h, last, p, dp, slopes, jacobian, settings, v, driven, method == STIFF, tight, held, hold
+            )
         t = t1 if arrives else t + h
         if held > 0:
             hold(t, stage_y, stage_dy, p, dp)

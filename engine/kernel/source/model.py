@@ -20,6 +20,7 @@ from ...ir.expression import (
     Variable,
 )
 from ...ir.model import Model
+from ...ir.running_extremes import followed
 from ...ir.statement import Assign, Statement, transform_statements
 from ..layout import Layout, assigned, ode_leaves
 from ..specialise import needed_statements
@@ -100,6 +101,9 @@ def _observe_source(
     }
     if model.observation.prediction and model.dynamics is not None:
         start[model.observation.prediction] = element("a", n + 1)
+    if isinstance(model.dynamics, OdeDynamics) and layout.held:
+        places = {name: n + 2 + i for i, name in enumerate(layout.held)}
+        start |= {name: element("a", places[name]) for name in followed(model.dynamics.statements)}
 
     def finish(writer: Writer) -> tuple[list[str], list[str]]:
         outputs = [(f"out[{i}]", writer.read(Variable(n))) for i, n in enumerate(layout.outputs)]
@@ -131,8 +135,9 @@ def slopes_source(model: Model, layout: Layout, name: str = "slopes") -> str:
     """Return the text of the right-hand side with its derivatives along the directions."""
     dynamics = model.dynamics
     assert isinstance(dynamics, OdeDynamics)
-    results = [Variable(e) for e in right_hand_sides(dynamics)]
-    return right_hand_side_source(model, layout, name, dynamics.statements, results)
+    results = right_hand_sides(dynamics)
+    statements = needed_statements(dynamics.statements, results)
+    return right_hand_side_source(model, layout, name, statements, [Variable(e) for e in results])
 
 
 def right_hand_side_source(
@@ -159,7 +164,7 @@ def jacobian_source(model: Model, layout: Layout, name: str = "jacobian") -> str
     """Return the text of the right-hand side's derivative to the amounts; only what is not 0 is computed."""
     dynamics = model.dynamics
     assert isinstance(dynamics, OdeDynamics)
-    statements = dynamics.statements
+    statements = needed_statements(dynamics.statements, right_hand_sides(dynamics))
     n = len(dynamics.compartments)
     environment, leaf = _ode_reading(
         model, layout, lambda i: Value(f"y[{i}]", {i + 1: "1.0"}), lambda i: Value(f"p[{i}]")
