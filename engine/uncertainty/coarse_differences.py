@@ -58,13 +58,13 @@ class CoarseDifferences:
         """
         made, n = exact.copy(), self.n_thetas
         for halving in range(HALVINGS):
-            half = np.zeros((n, len(self.free)))
-            half[:, :n] = np.diag(0.5 * self._steps(R_DIGITS) / 4**halving)
+            half = 0.5 * self._steps(R_DIGITS) / 4**halving
+            ends = [(self._at(k, half), self._at(k, -half)) for k in range(n)]
             for i in range(n):
-                slope = (self._slope(half[i]) - self._slope(-half[i])) / (2 * half[i, i])
-                made[i, n:] = made[n:, i] = slope[n:]
+                slopes = [self._slope(end) for end in ends[i]]
+                made[i, n:] = made[n:, i] = (slopes[0] - slopes[1])[n:] / (2 * half[i])
                 for j in range(i + 1):
-                    made[i, j] = made[j, i] = self._corners(half[i], half[j]) / (4 * half[i, i] * half[j, j])
+                    made[i, j] = made[j, i] = self._corners(ends, half, i, j) / (4 * half[i] * half[j])
             if np.isfinite(made).all():
                 break
         return made
@@ -77,11 +77,10 @@ class CoarseDifferences:
         """
         made = exact.copy()
         scale = 4.0 * np.diag(self.parameterisation.jacobian(self.free)[self.parameterisation.free_thetas])
-        for i, step in enumerate(self._steps(S_DIGITS)):
-            change = np.zeros(len(self.free))
-            change[i] = step
+        steps = self._steps(S_DIGITS)
+        for i, step in enumerate(steps):
             with np.errstate(invalid="ignore"):
-                rise = self._at(change).by_subject - self._at(-change).by_subject
+                rise = self._at(i, steps).by_subject - self._at(i, -steps).by_subject
             found = rise / (step * scale[i])
             known = np.flatnonzero(np.isfinite(found))
             made[known, i] = found[known]
@@ -91,22 +90,35 @@ class CoarseDifferences:
         made: Array = 10.0 ** (-self.digits / divisor) * self._sizes
         return made
 
-    def _at(self, change: Array) -> Evaluation:
-        moved = self.parameterisation.natural(self.free + change)
-        return self.objective.value(moved, self.evaluation.modes)
+    def _at(self, k: int, steps: Array) -> Evaluation:
+        """Return the objective a step along theta ``k``."""
+        free = self.free.copy()
+        free[k] += steps[k]
+        return self.objective.value(self.parameterisation.natural(free), self.evaluation.modes)
 
-    def _slope(self, change: Array) -> Array:
+    def _slope(self, end: Evaluation) -> Array:
         """Return half the gradient [free] there."""
-        moved = self._at(change)
-        if not np.isfinite(moved.ofv):
+        if not np.isfinite(end.ofv):
             return np.full(len(self.free), np.nan)
-        slopes = self.parameterisation.free_gradient(self.free + change, self.objective.gradient(moved))
+        free = self.parameterisation.pack(end.estimate)
+        slopes = self.parameterisation.free_gradient(free, self.objective.gradient(end))
         made: Array = 0.5 * slopes.sum(0)
         return made
 
-    def _corners(self, one: Array, other: Array) -> float:
-        """Return half the objectives at four corners, with the signs of a mixed difference."""
-        middle = self.evaluation.ofv
-        with np.errstate(invalid="ignore"):
-            corners = [a * b * (self._at(a * one + b * other).ofv - middle) for a in (1, -1) for b in (1, -1)]
-        return 0.5 * float(np.sum(corners))
+    def _corners(self, ends: list[tuple[Evaluation, Evaluation]], half: Array, i: int, j: int) -> float:
+        """Return half the objectives at four corners, with the signs of a mixed difference.
+
+        Along one theta two of them are in the middle. Modes are sought from where those of both ends lead.
+        """
+        middle, total = self.evaluation, 0.0
+        for a, one in zip((1, -1), ends[i], strict=True):
+            for b, other in zip((1, -1), ends[j], strict=True):
+                if i == j and a != b:
+                    continue
+                free = self.free.copy()
+                free[i] += a * half[i]
+                free[j] += b * half[j]
+                start = one.modes + other.modes - middle.modes
+                corner = self.objective.value(self.parameterisation.natural(free), start)
+                total += a * b * (corner.ofv - middle.ofv)
+        return 0.5 * total
