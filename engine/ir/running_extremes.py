@@ -33,16 +33,18 @@ def running_extremes(statements: tuple[Statement, ...]) -> tuple[RunningExtreme,
     Each is assigned once and read nowhere but in the comparison; what it or a companion depends on are no
     running extremes, nor companions of any.
     """
+    places = [place for place in _places(statements, ()) if _sign(*place[:2]) != 0]
+    if not places:
+        return ()
     times = Counter(a.target for a in assignments(statements))
     reads = Counter(node.name for node in expressions(statements) if isinstance(node, Variable))
     found = []
-    for place in _places(statements, ()):
+    for place in places:
         name = place[0].target
-        sign = _sign(*place[:2])
-        if sign != 0 and times[name] == 1 and reads[name] == 1:
+        if times[name] == 1 and reads[name] == 1:
             beside = (a.target for a in place[2] if isinstance(a, Assign)) if len(place[1]) > 0 else ()
             companions = tuple(n for n in beside if n != name and times[n] == 1 and reads[n] == 0)
-            found.append(RunningExtreme(name, sign, () if _is_call(place[0]) else companions))
+            found.append(RunningExtreme(name, _sign(*place[:2]), () if _is_call(place[0]) else companions))
     return tuple(found)
 
 

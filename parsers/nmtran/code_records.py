@@ -95,7 +95,8 @@ def lower_code_records(
     individual = (*lowered.get("PK", ()), *lowered.get("AESINITIAL", ()))
     slopes = (*lowered.get("DES", ()), *lowered.get("AES", ()))
     held = held_variables(slopes, {a.target for a in assignments(individual)})
-    steps = {name: span for name, span in held.items() if name not in followed(slopes)}
+    extremes = followed(slopes)
+    steps = {name: span for name, span in held.items() if name not in extremes}
     for name, span in {name.partition("(")[0]: span for name, span in steps.items()}.items():
         message = (
             f"{name} keeps its value where the equations do not set it, that of the latest time at which"

@@ -176,7 +176,8 @@ def _lower(
     tables = tuple(renamed(table, code.derivatives) for table in tables)
     tabulated = {item.rpartition("=")[2] for table in tables for item in table.items}
     kept = kept_names(code.individual, dynamics, code.observed, tabulated)
-    kept = tuple(name for name in kept if name not in followed(code.slopes))
+    extremes = followed(code.slopes)
+    kept = tuple(name for name in kept if name not in extremes)
     observed = code.observed
     if code.keeps_at_observations:
         observed = keeping_at_observations(observed, kept, inputs)
